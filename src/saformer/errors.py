@@ -1,0 +1,42 @@
+"""Errors made by the user, told in one line.
+
+The command line prints the message of a `UserError` without a traceback and exits with its code.
+Any other exception is ours and keeps its full traceback.
+"""
+
+from pathlib import Path
+
+
+class UserError(Exception):
+    """Something the person at the command line can put right."""
+
+    exit_code = 2
+
+
+class SettingError(UserError, ValueError):
+    """A setting has a value that cannot work; the message names it as it is typed."""
+
+
+class DataError(UserError):
+    """Data on disk is missing or is not what it should be.
+
+    Args:
+        path: The file or folder that was looked at.
+        expected: What should have been there.
+        found: What is there instead.
+        fix: The one thing to do about it.
+    """
+
+    def __init__(self, path: str | Path, expected: str, found: str, fix: str) -> None:
+        self.path, self.expected, self.found, self.fix = Path(path), expected, found, fix
+        super().__init__(f"{path}: expected {expected}, found {found}. {fix}")
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, damaged, or belongs to another model."""
+
+
+class TrainingStopped(UserError):
+    """Training cannot go on (for example the loss is NaN); what was saved so far stays."""
+
+    exit_code = 1

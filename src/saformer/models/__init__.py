@@ -1,0 +1,1 @@
+"""Spiking vision transformers; knows nothing of data, training or the command line."""
