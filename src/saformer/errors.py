@@ -4,6 +4,7 @@ The command line prints the message of a `UserError` without a traceback and exi
 Any other exception is ours and keeps its full traceback.
 """
 
+from enum import Enum
 from pathlib import Path
 
 
@@ -40,3 +41,10 @@ class TrainingStopped(UserError):
     """Training cannot go on (for example the loss is NaN); what was saved so far stays."""
 
     exit_code = 1
+
+
+def require(ok: bool, setting: str, rule: str, value: object) -> None:
+    """Raise a `SettingError` that reads "<setting> must <rule>, not <value>" unless `ok`."""
+    if not ok:
+        shown = value.value if isinstance(value, Enum) else value
+        raise SettingError(f"{setting} must {rule}, not {shown}")

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from saformer.errors import SettingError
-from saformer.models.settings import require
+from saformer.errors import SettingError, require
 
 
 @dataclass(kw_only=True)
@@ -39,7 +38,9 @@ class DatasetConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_classes", "in_channels", "image_size", "batch_size", "eval_batch_size"):
-            require(getattr(self, name) >= 1, f"dataset.{name}", "be at least 1", getattr(self, name))
+            require(
+                getattr(self, name) >= 1, f"dataset.{name}", "be at least 1", getattr(self, name)
+            )
         ok = 0 < self.val_fraction < 1
         require(ok, "dataset.val_fraction", "be between 0 and 1", self.val_fraction)
         require(self.num_workers >= 0, "dataset.num_workers", "be 0 or more", self.num_workers)
@@ -88,8 +89,13 @@ class AugmentConfig:
         for name in ("crop_padding", "degrees", "translate", "shear", "mixup", "cutmix"):
             value = getattr(self, name)
             require(value >= 0, f"augment.{name}", "be 0 or more", value)
-        require(self.randaugment_group >= 1, "augment.randaugment_group", "be at least 1",
-                self.randaugment_group)
+        require(
+            self.randaugment_group >= 1,
+            "augment.randaugment_group",
+            "be at least 1",
+            self.randaugment_group,
+        )
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
-            raise SettingError(f"augment.scale must be [low, high] with 0 < low <= high, "
-                               f"not {self.scale}")
+            raise SettingError(
+                f"augment.scale must be [low, high] with 0 < low <= high, not {self.scale}"
+            )

@@ -6,7 +6,7 @@ Each class checks itself when it is built and names the setting as it is typed o
 from dataclasses import dataclass, field
 from enum import Enum
 
-from saformer.errors import SettingError
+from saformer.errors import require
 
 
 class Reset(str, Enum):
@@ -97,13 +97,6 @@ class Residual(str, Enum):
 
     membrane = "membrane"
     sew = "sew"
-
-
-def require(ok: bool, setting: str, rule: str, value: object) -> None:
-    """Raise a `SettingError` that reads "<setting> must <rule>, not <value>" unless `ok`."""
-    if not ok:
-        shown = value.value if isinstance(value, Enum) else value
-        raise SettingError(f"{setting} must {rule}, not {shown}")
 
 
 @dataclass(kw_only=True)
@@ -217,7 +210,9 @@ class ModelConfig:
         for name in ("dim", "depth", "num_heads"):
             value = getattr(self, name)
             require(value >= 1, f"model.{name}", "be at least 1", value)
-        require(self.dim % 8 == 0, "model.dim", "be divisible by 8 (the stem's first width)", self.dim)
+        require(
+            self.dim % 8 == 0, "model.dim", "be divisible by 8 (the stem's first width)", self.dim
+        )
         heads = f"be divisible by model.num_heads={self.num_heads}"
         require(self.dim % self.num_heads == 0, "model.dim", heads, self.dim)
         require(self.mlp_ratio > 0, "model.mlp_ratio", "be positive", self.mlp_ratio)
