@@ -1,0 +1,31 @@
+# Needs Python 3.10 or newer and make; everything else goes into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: train test test-slow lint types
+
+train: .venv/ready ## train the default: saformer_tiny on digits
+	$(BIN)/python train.py $(ARGS)
+
+test: .venv/ready-dev ## the everyday tests
+	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+
+test-slow: .venv/ready-dev ## what takes longer, among it the full default training
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: .venv/ready-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/ready-dev
+	$(BIN)/mypy
+
+.venv/ready: pyproject.toml constraints.txt
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/ready-dev: .venv/ready
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

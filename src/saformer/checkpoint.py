@@ -1,0 +1,111 @@
+"""Checkpoints as input: find, read and compare them, with an answer for each way they can be wrong.
+
+They hold plain data and are always read with `weights_only=True`, so that a file from a stranger
+cannot run code.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from saformer.errors import CheckpointError
+
+# Settings that shape the parameters or what they mean; training goes on only if they agree.
+MODEL_SETTINGS = ("model", "attention", "neuron", "timesteps")
+DATA_SETTINGS = ("name", "num_classes", "in_channels", "image_size")
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of this project onto the CPU.
+
+    Raises:
+        CheckpointError: There is no such file, it is damaged, or it is something else.
+    """
+    path = Path(path)
+    if path.is_dir():
+        inside = sorted(path.rglob("*.ckpt"))
+        hint = f"; did you mean {inside[0]}?" if inside else ""
+        raise CheckpointError(f"ckpt_path={path} is a folder, not a checkpoint file{hint}")
+    if not path.exists():
+        raise CheckpointError(f"ckpt_path={path} does not exist")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # What torch raises for a cut-off or foreign file differs by version and by where it is cut.
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise CheckpointError(
+            f"ckpt_path={path} cannot be read ({reason}): it is damaged or not a checkpoint; "
+            "use another one of the same run"
+        ) from error
+    try:
+        checkpoint["hyper_parameters"]["config"]["model"]
+    except (KeyError, TypeError):
+        raise CheckpointError(
+            f"ckpt_path={path} holds no SAFormer configuration: it comes from another program"
+        ) from None
+    return checkpoint  # type: ignore[no-any-return]
+
+
+def saved_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the run that wrote a checkpoint."""
+    config: dict[str, Any] = checkpoint["hyper_parameters"]["config"]
+    return config
+
+
+def require_same_model(path: str, saved: dict[str, Any], current: dict[str, Any]) -> None:
+    """Refuse to resume from a checkpoint of another model.
+
+    Args:
+        path: The checkpoint, for the message.
+        saved: Settings of the run that wrote it.
+        current: Settings of this run.
+
+    Raises:
+        CheckpointError: A setting that matters differs; the message names the first.
+    """
+
+    def relevant(config: dict[str, Any]) -> dict[str, Any]:
+        node = {key: config[key] for key in MODEL_SETTINGS}
+        node["neuron"] = {k: v for k, v in node["neuron"].items() if k != "backend"}
+        node["dataset"] = {key: config["dataset"][key] for key in DATA_SETTINGS}
+        return _flatten(node)
+
+    before, now = relevant(saved), relevant(current)
+    for name, value in before.items():
+        if now.get(name) != value:
+            typed = {"model.name": "model", "dataset.name": "dataset"}.get(name, name)
+            raise CheckpointError(
+                f"ckpt_path={path} was trained with {typed}={value}, this run has "
+                f"{typed}={now.get(name)}: type {typed}={value}, or start without ckpt_path"
+            )
+
+
+def load_weights(path: str, checkpoint: dict[str, Any], module: nn.Module) -> None:
+    """Load the weights of a checkpoint into a module.
+
+    Raises:
+        CheckpointError: They do not fit; the message names the first that does not.
+    """
+    weights, own = checkpoint["state_dict"], module.state_dict()
+    for name in sorted(weights.keys() | own.keys()):
+        found = tuple(weights[name].shape) if name in weights else "nothing"
+        wanted = tuple(own[name].shape) if name in own else "nothing"
+        if found != wanted:
+            raise CheckpointError(
+                f"ckpt_path={path} does not fit this model: {name} is {found} in the checkpoint "
+                f"and {wanted} in the model"
+            )
+    module.load_state_dict(weights)
+
+
+def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,84 @@
+"""Entry points `saformer-train` and `saformer-eval`: Hydra composes, `saformer.experiment` works.
+
+Nothing is imported here that imports torch: help, `--cfg job` and tab completion must be instant.
+Whatever the user got wrong is answered in one line with exit code 2; our own faults keep their
+traceback.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from saformer.cluster import run_id
+from saformer.config import VERSION_BASE, check, conf_dir
+from saformer.errors import SettingError, UserError
+from saformer.overrides import explain, restore
+
+
+def train() -> None:
+    """Train a model: `saformer-train [group=option] [setting=value] [-m]`."""
+    _run("train", _train)
+
+
+def evaluate() -> None:
+    """Evaluate a checkpoint: `saformer-eval ckpt_path=... [setting=value]`."""
+    _run("eval", _evaluate)
+
+
+def _train(composed: DictConfig) -> float:
+    config = check(composed)
+    from saformer import experiment
+
+    return experiment.train(config, Path(HydraConfig.get().runtime.output_dir))
+
+
+def _evaluate(composed: DictConfig) -> float:
+    if OmegaConf.is_missing(composed, "ckpt_path"):
+        raise SettingError("ckpt_path is not set: type ckpt_path=outputs/.../checkpoints/best.ckpt")
+    from saformer import experiment
+    from saformer.checkpoint import load_checkpoint, saved_config
+
+    checkpoint = load_checkpoint(composed.ckpt_path)
+    config = check(restore(saved_config(checkpoint), composed, HydraConfig.get()))
+    return experiment.evaluate(config, checkpoint)
+
+
+def _run(config_name: str, task: Callable[[DictConfig], float]) -> None:
+    """Run `task` under Hydra and turn the user's mistakes into one line."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that the wording is ours
+    OmegaConf.register_new_resolver("run_id", run_id, replace=True)
+
+    def guarded(composed: DictConfig) -> float:
+        try:
+            return task(composed)
+        except UserError as error:
+            # In a sweep Hydra must see the failure to go on with the other jobs; alone, its own
+            # line about it would only stand before ours.
+            if HydraConfig.get().mode is RunMode.MULTIRUN:
+                raise
+            _stop(str(error), error.exit_code)
+
+    main = hydra.main(
+        version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=config_name
+    )
+    try:
+        main(guarded)()
+    except UserError as error:
+        _stop(str(error), error.exit_code)
+    except (HydraException, OmegaConfBaseException) as error:
+        _stop(explain(error), UserError.exit_code)
+    except KeyboardInterrupt:
+        _stop("interrupted", 130)
+
+
+def _stop(message: str, code: int) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)

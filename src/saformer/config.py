@@ -1,0 +1,200 @@
+"""The configuration: schema of our own settings, and the one door between Hydra and the program.
+
+`check` turns what Hydra composed into a typed `Config`, or raises one `SettingError`. Nothing here
+imports torch, so `--cfg job`, `--help` and tab completion answer at once.
+"""
+
+from dataclasses import dataclass, field, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from saformer.data.settings import AugmentConfig, DatasetConfig
+from saformer.errors import SettingError, require
+from saformer.models.settings import AttentionConfig, ModelConfig, NeuronConfig
+from saformer.suggest import suggest
+
+VERSION_BASE = "1.3"
+
+
+def conf_dir() -> Path:
+    """The config folder: beside the sources in a clone, inside the package when installed."""
+    clone = Path(__file__).parents[2] / "conf"
+    return clone if clone.is_dir() else Path(__file__).parent / "conf"
+
+
+class ScheduleName(str, Enum):
+    """Shape of the learning-rate schedule after the warm-up."""
+
+    cosine = "cosine"
+    constant = "constant"
+
+
+class Interval(str, Enum):
+    """How often the learning rate changes."""
+
+    epoch = "epoch"
+    step = "step"
+
+
+@dataclass(kw_only=True)
+class OptimizerConfig:
+    """AdamW; parameters with fewer than two dimensions are never decayed."""
+
+    lr: float
+    """Peak learning rate, for the batch size it is used with; it is not scaled."""
+    weight_decay: float
+    """Decoupled weight decay."""
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    """Running-average coefficients."""
+    eps: float = 1e-8
+    """Term added to the denominator."""
+
+    def __post_init__(self) -> None:
+        require(self.lr > 0, "optimizer.lr", "be positive", self.lr)
+        require(self.weight_decay >= 0, "optimizer.weight_decay", "be 0 or more", self.weight_decay)
+        ok = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
+        require(ok, "optimizer.betas", "be two values in [0, 1)", self.betas)
+
+
+@dataclass(kw_only=True)
+class SchedulerConfig:
+    """Learning-rate schedule: linear warm-up, then cosine or constant (`saformer.schedule`)."""
+
+    name: ScheduleName
+    """cosine or constant."""
+    warmup_epochs: int = 0
+    """Epochs of linear warm-up from `warmup_lr`."""
+    warmup_lr: float = 1e-5
+    """Learning rate at the very start."""
+    min_lr: float = 1e-5
+    """Learning rate at the end of the cosine."""
+    cooldown_epochs: int = 0
+    """Last epochs, at `min_lr`; the cosine spans the others."""
+    interval: Interval = Interval.step
+    """Change the learning rate every step, or every epoch as timm does."""
+
+    def __post_init__(self) -> None:
+        for name in ("warmup_epochs", "warmup_lr", "min_lr", "cooldown_epochs"):
+            value = getattr(self, name)
+            require(value >= 0, f"scheduler.{name}", "be 0 or more", value)
+
+
+@dataclass(kw_only=True)
+class LossConfig:
+    """Cross-entropy of the mean logits, or of every timestep (TET)."""
+
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes."""
+    tet: bool = False
+    """Temporal efficient training (arXiv 2202.11946): average the loss over T, not the logits."""
+    tet_lambda: float = 1e-3
+    """Weight of the TET regulariser, the squared distance of the logits from `tet_mean`."""
+    tet_mean: float = 1.0
+    """Where the TET regulariser pulls the logits."""
+
+    def __post_init__(self) -> None:
+        for name in ("label_smoothing", "tet_lambda"):
+            value = getattr(self, name)
+            require(0 <= value < 1, f"loss.{name}", "be in [0, 1)", value)
+
+
+@dataclass(kw_only=True)
+class Config:
+    """Everything that one run is made of."""
+
+    name: str
+    """Name of the run: its folder is outputs/<name>/<run id>."""
+    seed: int
+    """Seed of weights, shuffling and augmentation."""
+    timesteps: int
+    """Timesteps T."""
+    epochs: int
+    """Training epochs."""
+    compile: bool
+    """Compile the backbone in place with torch.compile."""
+    ckpt_path: str | None
+    """Checkpoint to resume from (train) or to evaluate (eval)."""
+    data_dir: str
+    """Folder that datasets lie in."""
+    dataset: DatasetConfig
+    """What is learned."""
+    model: ModelConfig
+    """Sizes of the network."""
+    attention: AttentionConfig
+    """The reading of SASA."""
+    neuron: NeuronConfig
+    """Settings of the neurons."""
+    augment: AugmentConfig
+    """Training augmentation."""
+    optimizer: OptimizerConfig
+    """Optimizer."""
+    scheduler: SchedulerConfig
+    """Learning-rate schedule."""
+    loss: LossConfig
+    """Loss."""
+    trainer: dict[str, Any]
+    """Arguments of lightning.pytorch.Trainer."""
+    callbacks: dict[str, Any]
+    """Lightning callbacks, by name."""
+    logger: dict[str, Any]
+    """Where metrics go besides the local files."""
+
+    def __post_init__(self) -> None:
+        require(self.timesteps >= 1, "timesteps", "be at least 1", self.timesteps)
+        require(self.epochs >= 1, "epochs", "be at least 1", self.epochs)
+        require(self.seed >= 0, "seed", "be 0 or more", self.seed)
+        used = self.scheduler.warmup_epochs + self.scheduler.cooldown_epochs
+        rule = f"leave room for scheduler.warmup_epochs + scheduler.cooldown_epochs = {used}"
+        require(self.epochs > used or used == 0, "epochs", rule, self.epochs)
+
+
+def check(composed: DictConfig) -> Config:
+    """Hold a composed configuration against the schema.
+
+    Raises:
+        SettingError: A setting is unknown, has the wrong type, or is out of range.
+    """
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Config), composed)
+        config = OmegaConf.to_object(merged)
+    except ConfigKeyError as error:
+        raise SettingError(unknown_setting(error.full_key or "")) from None
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        value = OmegaConf.select(composed, error.full_key or "", throw_on_missing=False)
+        raise SettingError(f"{error.full_key}={value}: {reason}") from None
+    assert isinstance(config, Config)
+    return config
+
+
+def to_dict(composed: DictConfig | Config) -> dict[str, Any]:
+    """The configuration as plain values, fit for JSON and for `weights_only` checkpoints."""
+    node = OmegaConf.merge(OmegaConf.structured(Config), composed)
+    plain = OmegaConf.to_container(node, resolve=True, enum_to_str=True)
+    assert isinstance(plain, dict)
+    return plain  # type: ignore[return-value]
+
+
+def build(node: dict[str, Any], **extra: Any) -> Any:
+    """Instantiate one `_target_` node with further arguments: the only place that does."""
+    return hydra.utils.instantiate(node, **extra, _convert_="all")
+
+
+def setting_names(schema: type = Config, prefix: str = "") -> list[str]:
+    """Dotted names of every setting in the schema."""
+    names = []
+    for name, kind in get_type_hints(schema).items():
+        names.append(prefix + name)
+        if isinstance(kind, type) and is_dataclass(kind):
+            names += setting_names(kind, f"{prefix}{name}.")
+    return names
+
+
+def unknown_setting(name: str) -> str:
+    """The answer to a setting that does not exist, with the nearest one that does."""
+    return f"there is no setting '{name}'.{suggest(name, setting_names())}"

@@ -1,0 +1,77 @@
+"""Encoder block: attention branch and MLP branch around a residual stream.
+
+T timesteps, B batch, D width, H W height and width.
+"""
+
+from torch import Tensor, nn
+
+from saformer.models.attention import SASA
+from saformer.models.layers import ConvBN
+from saformer.models.neuron import build_neuron
+from saformer.models.settings import (
+    AttentionConfig,
+    DWCPlace,
+    ModelConfig,
+    NeuronConfig,
+    Residual,
+)
+from saformer.models.spike_ops import ResidualAdd
+
+
+class MLP(nn.Module):
+    """Two 1x1 convolutions with a neuron before each (membrane) or after each (SEW).
+
+    With the DWC in the MLP, the hidden spikes pass SN -> DW -> BN -> SN between the two.
+
+    Args:
+        model: Width, ratio, residual and DWC place.
+        neuron: Settings of the neurons.
+    """
+
+    def __init__(self, model: ModelConfig, neuron: NeuronConfig) -> None:
+        super().__init__()
+        hidden = int(model.dim * model.mlp_ratio)
+        membrane = model.residual is Residual.membrane
+        layers: list[nn.Module] = [build_neuron(neuron)] if membrane else []
+        layers += [ConvBN(model.dim, hidden, 1, bias=True), build_neuron(neuron)]
+        if model.dwc.place is DWCPlace.mlp:
+            depthwise = ConvBN(hidden, hidden, model.dwc.kernel_size, groups=hidden)
+            layers += [depthwise, build_neuron(neuron)]
+        layers.append(ConvBN(hidden, model.dim, 1, bias=True))
+        if not membrane:
+            layers.append(build_neuron(neuron))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layers(x)
+        return y
+
+
+class Block(nn.Module):
+    """One encoder block: [T, B, D, H, W] -> [T, B, D, H, W].
+
+    Args:
+        num_tokens: Tokens N of the feature map.
+        model: Width, heads, residual, DWC.
+        attention: The reading of SASA.
+        neuron: Settings of the neurons.
+    """
+
+    def __init__(
+        self,
+        num_tokens: int,
+        model: ModelConfig,
+        attention: AttentionConfig,
+        neuron: NeuronConfig,
+    ) -> None:
+        super().__init__()
+        self.attn = SASA(
+            model.dim, model.num_heads, num_tokens, attention, model.dwc, model.residual, neuron
+        )
+        self.attn_add = ResidualAdd()
+        self.mlp = MLP(model, neuron)
+        self.mlp_add = ResidualAdd()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.attn_add(x, self.attn(x))
+        return self.mlp_add(x, self.mlp(x))

@@ -1,0 +1,35 @@
+"""Marker modules: one operation on spikes each, as a place to hang a forward hook.
+
+They hold no parameters and cost nothing; energy counting and probes find them by type, so a model
+written with them can be counted without knowing its name.
+"""
+
+from torch import Tensor, nn
+
+
+class SpikeMask(nn.Module):
+    """Gate spikes by a binary mask: an AND of two spike tensors that broadcast."""
+
+    def forward(self, mask: Tensor, x: Tensor) -> Tensor:
+        return mask * x
+
+
+class SpikeSum(nn.Module):
+    """Sum of spikes along `dim` (kept with size one): one accumulate per spike."""
+
+    def forward(self, x: Tensor, dim: int) -> Tensor:
+        return x.sum(dim, keepdim=True)
+
+
+class SpikeMax(nn.Module):
+    """Maximum of spikes along `dim` (kept with size one): an OR, no arithmetic."""
+
+    def forward(self, x: Tensor, dim: int) -> Tensor:
+        return x.amax(dim, keepdim=True)
+
+
+class ResidualAdd(nn.Module):
+    """Add a branch to the residual stream."""
+
+    def forward(self, x: Tensor, branch: Tensor) -> Tensor:
+        return x + branch

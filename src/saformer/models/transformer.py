@@ -1,0 +1,86 @@
+"""The backbone: encode, stem, blocks, head. Presets are configs (conf/model), not classes.
+
+T timesteps, B batch, C image channels, D width, H W height and width, N = H*W tokens, K classes.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from saformer.errors import require
+from saformer.models.block import Block
+from saformer.models.neuron import build_neuron
+from saformer.models.settings import AttentionConfig, ModelConfig, NeuronConfig
+from saformer.models.stem import SpikingPatchStem
+
+
+class SpikingTransformer(nn.Module):
+    """Spiking vision transformer: images to logits at every timestep, [T, B, K].
+
+    Takes float images [B, C, H, W], which are shown T times (direct encoding), or event frames
+    [B, T, C, H, W]. A forward pass starts from zero state and leaves none.
+
+    Convolution and linear weights start from a normal distribution of standard deviation 0.02 cut
+    off at two of them, biases at zero, BatchNorm at scale one and shift zero, as in
+    Spike-driven Transformer; the first is of little consequence, since BatchNorm follows.
+
+    Args:
+        model: Sizes of the network.
+        attention: The reading of SASA.
+        neuron: Settings of the neurons.
+        in_channels: Image channels C.
+        image_size: Side of the image in pixels.
+        num_classes: Classes K.
+        timesteps: Timesteps T.
+
+    Raises:
+        SettingError: The image cannot be cut into patches of `model.patch_size`.
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        attention: AttentionConfig,
+        neuron: NeuronConfig,
+        *,
+        in_channels: int,
+        image_size: int,
+        num_classes: int,
+        timesteps: int,
+    ) -> None:
+        super().__init__()
+        divisible = image_size % model.patch_size == 0
+        rule = f"be divisible by model.patch_size={model.patch_size}"
+        require(divisible, "dataset.image_size", rule, image_size)
+        self.timesteps = timesteps
+        num_tokens = (image_size // model.patch_size) ** 2
+        self.stem = SpikingPatchStem(
+            in_channels, model.dim, model.patch_size, model.residual, neuron
+        )
+        self.blocks = nn.Sequential(
+            *(Block(num_tokens, model, attention, neuron) for _ in range(model.depth))
+        )
+        self.head_lif = build_neuron(neuron) if model.head_lif else nn.Identity()
+        self.head = nn.Linear(model.dim, num_classes)
+        self.apply(_init_weights)
+        self.to(memory_format=torch.channels_last)  # 1x1 convolutions and pooling run faster
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Images [B, C, H, W] repeated, or event frames [B, T, C, H, W], to [T, B, C, H, W]."""
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+            return x.expand(self.timesteps, *x.shape)
+        if x.shape[1] != self.timesteps:
+            raise ValueError(f"{x.shape[1]} frames were given to a model of T={self.timesteps}")
+        return x.transpose(0, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(self.stem(self.encode(x)))
+        logits: Tensor = self.head(self.head_lif(x.mean((3, 4))))
+        return logits
+
+
+def _init_weights(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,141 @@
+"""The LightningModule: loss, metrics, optimizer, schedule.
+
+T timesteps, B batch, K classes.
+"""
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from saformer.config import Config, Interval, LossConfig
+from saformer.diagnose import first_nonfinite
+from saformer.errors import TrainingStopped
+from saformer.models.transformer import SpikingTransformer
+from saformer.schedule import lr_at
+
+
+def classification_loss(logits: Tensor, target: Tensor, config: LossConfig) -> Tensor:
+    """Cross-entropy of spiking logits.
+
+    Plain: CE(mean_t o_t, y). TET (arXiv 2202.11946, equations 9 to 11):
+    (1 - lambda) * mean_t CE(o_t, y) + lambda * MSE(o, tet_mean).
+
+    Args:
+        logits: [T, B, K].
+        target: Class numbers [B], or class probabilities [B, K] from MixUp and CutMix.
+        config: Label smoothing and TET.
+    """
+
+    def cross_entropy(o: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(o, y, label_smoothing=config.label_smoothing)
+
+    if not config.tet:
+        return cross_entropy(logits.mean(0), target)
+    each = target.repeat(len(logits), *[1] * (target.ndim - 1))
+    pull = F.mse_loss(logits, torch.full_like(logits, config.tet_mean))
+    data = cross_entropy(logits.flatten(0, 1), each)
+    return (1 - config.tet_lambda) * data + config.tet_lambda * pull
+
+
+class SAFormerModule(pl.LightningModule):
+    """Trains and evaluates one backbone.
+
+    Logs `train/loss`, `val/loss`, `val/top1`, `test/loss`, `test/top1` and, for more than five
+    classes, `val/top5` and `test/top5`; accuracies are fractions.
+
+    Args:
+        config: The run's settings.
+        saved: The same as plain values, kept in every checkpoint so that one file is enough to
+            evaluate.
+    """
+
+    def __init__(self, config: Config, saved: dict[str, Any]) -> None:
+        super().__init__()
+        self.save_hyperparameters({"config": saved})
+        self.config = config
+        num_classes = config.dataset.num_classes
+        self.backbone = SpikingTransformer(
+            config.model,
+            config.attention,
+            config.neuron,
+            in_channels=config.dataset.in_channels,
+            image_size=config.dataset.image_size,
+            num_classes=num_classes,
+            timesteps=config.timesteps,
+        )
+        ranks = {"top1": 1, "top5": 5} if num_classes > 5 else {"top1": 1}
+        accuracy = MetricCollection(
+            {
+                name: MulticlassAccuracy(num_classes, top_k=k, average="micro")
+                for name, k in ranks.items()
+            }
+        )
+        self.val_accuracy = accuracy.clone(prefix="val/")
+        self.test_accuracy = accuracy.clone(prefix="test/")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images to logits averaged over time, [B, K]."""
+        return self.backbone(x).mean(0)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        x, y = batch
+        loss = classification_loss(self.backbone(x), y, self.config.loss)
+        self._stop_if_nonfinite(loss, x)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(x))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate("val/loss", self.val_accuracy, *batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate("test/loss", self.test_accuracy, *batch)
+
+    def _evaluate(self, name: str, accuracy: MetricCollection, x: Tensor, y: Tensor) -> None:
+        logits = self(x)
+        loss = F.cross_entropy(logits, y)
+        self._stop_if_nonfinite(loss, x)
+        accuracy.update(logits, y)
+        self.log(name, loss, batch_size=len(x), sync_dist=True)
+        self.log_dict(accuracy, batch_size=len(x))  # type: ignore[arg-type]
+
+    def _stop_if_nonfinite(self, loss: Tensor, x: Tensor) -> None:
+        """Stop before a bad step reaches the weights or a bad model reaches a checkpoint."""
+        if torch.isfinite(loss):
+            return
+        raise TrainingStopped(
+            f"the loss became {loss.item()} in epoch {self.current_epoch + 1}, "
+            f"step {self.global_step}: {first_nonfinite(self.backbone, x)}. "
+            "The last good checkpoint is kept; a lower optimizer.lr, trainer.gradient_clip_val=1 "
+            "or trainer.precision=32-true may help."
+        )
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optim, schedule, epochs = self.config.optimizer, self.config.scheduler, self.config.epochs
+        trained = [p for p in self.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in trained if p.ndim > 1], "weight_decay": optim.weight_decay},
+                {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=optim.lr,
+            betas=(optim.betas[0], optim.betas[1]),
+            eps=optim.eps,
+        )
+        every_step = schedule.interval is Interval.step
+        trained_for = self.trainer.max_epochs or epochs
+        steps = self.trainer.estimated_stepping_batches / trained_for if every_step else 1
+
+        def factor(count: int) -> float:
+            return lr_at(count / steps, optim.lr, epochs, schedule) / optim.lr
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": schedule.interval.value},
+        }

@@ -1,0 +1,100 @@
+"""What the user typed: Hydra's complaints in plain words, and overrides on a restored config."""
+
+import re
+from typing import Any
+
+from hydra.conf import HydraConf
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import InstantiationException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+
+from saformer.config import unknown_setting
+from saformer.errors import SettingError
+from saformer.suggest import suggest
+
+# Options of Hydra's own groups that a plugin brings.
+PLUGINS = {
+    "submitit_slurm": "hydra-submitit-launcher",
+    "submitit_local": "hydra-submitit-launcher",
+    "joblib": "hydra-joblib-launcher",
+    "optuna": "hydra-optuna-sweeper",
+}
+FREE_NODES = {
+    "trainer": "an argument of lightning.pytorch.Trainer",
+    "callbacks": "a callback",
+    "logger": "a setting of the logger",
+}
+
+
+def explain(error: Exception) -> str:
+    """One line for what Hydra or OmegaConf raised about the command line."""
+    text = str(error)
+    if isinstance(error, OverrideParseException):
+        typed = error.override
+        if "missing EQUAL" in text:
+            return f"'{typed}' is not an override: type {typed}=VALUE"
+        key, _, value = typed.partition("=")
+        return f"cannot read {typed}: quote the value, '{key}=\"{value}\"'"
+    if match := re.match(r"Ambiguous value for argument '([^']*)'", text):
+        return f"{match[1]} is several values: add -m to run them one after the other"
+    if match := re.match(r"Could not override '([^']*)'", text):
+        return _not_there(match[1])
+    if match := re.match(r"Could not delete from config. '([^']*)'", text):
+        return unknown_setting(match[1])
+    if match := re.match(r"(\S+) appears more than once in the final defaults list", text):
+        return f"{match[1]} is chosen already: type {match[1]}=OPTION without the +"
+    if match := re.search(r"Could not find '(.*)/([^/']*)'", text):
+        return _no_option(match[1], match[2], text)
+    if isinstance(error, InstantiationException):
+        return _cannot_build(error)
+    return " ".join(text.split())
+
+
+def _not_there(name: str) -> str:
+    """A setting that Hydra did not find."""
+    root = name.partition(".")[0]
+    if root in FREE_NODES and root != name:
+        return f"{name} is not set here: type +{name}=VALUE to add {FREE_NODES[root]}"
+    return unknown_setting(name)
+
+
+def _no_option(group: str, option: str, text: str) -> str:
+    """A group without the option that was typed."""
+    options = re.findall(r"^\t(\S+)$", text.partition("Config search path")[0], re.MULTILINE)
+    listed = f" Options: {', '.join(options)}" if options else ""
+    if option in PLUGINS:
+        listed += f". It comes with: pip install {PLUGINS[option]}"
+    return f"{group} has no option '{option}'.{suggest(option, options)}{listed}"
+
+
+def _cannot_build(error: InstantiationException) -> str:
+    """A `_target_` node whose class could not be built from its arguments."""
+    target = re.search(r"'([\w.]+)'", str(error))
+    name = target[1].rpartition(".")[2] if target else "the object"
+    cause = error.__cause__ or error
+    if match := re.search(r"unexpected keyword argument '(\w+)'", str(cause)):
+        return f"{name} has no argument '{match[1]}'"
+    return f"{name}: {' '.join(str(cause).split())}"
+
+
+def restore(saved: dict[str, Any], composed: DictConfig, hydra_config: HydraConf) -> DictConfig:
+    """The configuration in a checkpoint, changed by what was typed and nothing else.
+
+    Args:
+        saved: Settings of the training run.
+        composed: The default configuration under the overrides.
+        hydra_config: Which options were chosen and which overrides typed.
+
+    Raises:
+        SettingError: An override makes no sense for a model that exists already.
+    """
+    restored = OmegaConf.create(saved)
+    for override in OverridesParser.create().parse_overrides(list(hydra_config.overrides.task)):
+        key = override.key_or_group
+        if key in ("experiment", "ablation"):
+            raise SettingError(
+                f"{key}={override.value()} cannot be chosen here: a checkpoint brings its own model"
+            )
+        value = OmegaConf.select(composed, key)
+        OmegaConf.update(restored, key, value, merge=False, force_add=True)
+    return restored

@@ -1,0 +1,15 @@
+"""Did you mean ...?"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def suggest(typed: str, known: Iterable[str]) -> str:
+    """A sentence " Did you mean 'x'?" for the nearest known name, or nothing.
+
+    A bare last name finds its dotted setting: `lr` finds `optimizer.lr`.
+    """
+    names = list(known)
+    by_leaf = [name for name in names if name.rpartition(".")[2] == typed]
+    nearest = by_leaf[:1] or get_close_matches(typed, names, n=1)
+    return f" Did you mean '{nearest[0]}'?" if nearest else ""

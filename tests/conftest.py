@@ -1,0 +1,77 @@
+"""Every test runs in a folder of its own, with one thread, no wandb server and a clean Hydra."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel; threads would fight
+
+
+@pytest.fixture(autouse=True)
+def clean_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Temporary working folder, no network for wandb, Hydra's global state cleared."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    yield
+    GlobalHydra.instance().clear()
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable:
+    """Call an entry point as the command line would; returns (exit code, stdout, stderr)."""
+
+    def call(command: str, *args: str) -> tuple[int, str, str]:
+        import saformer.cli
+
+        monkeypatch.setattr(sys, "argv", [f"{command}.py", *args])
+        code = 0
+        try:
+            {"train": saformer.cli.train, "eval": saformer.cli.evaluate}[command]()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def compose() -> Callable:
+    """Compose the training configuration under overrides and check it."""
+    from hydra import compose, initialize_config_dir
+
+    from saformer.config import VERSION_BASE, check, conf_dir
+
+    def call(*overrides: str):
+        with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
+            return check(compose("train", list(overrides)))
+
+    return call
+
+
+@pytest.fixture
+def backbone(compose: Callable) -> Callable:
+    """Build the backbone of a configuration, with weights from seed 0."""
+    import torch
+
+    from saformer.models.transformer import SpikingTransformer
+
+    def call(*overrides: str):
+        config = compose(*overrides)
+        torch.manual_seed(0)
+        return SpikingTransformer(
+            config.model,
+            config.attention,
+            config.neuron,
+            in_channels=config.dataset.in_channels,
+            image_size=config.dataset.image_size,
+            num_classes=config.dataset.num_classes,
+            timesteps=config.timesteps,
+        )
+
+    return call

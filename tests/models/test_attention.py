@@ -1,0 +1,51 @@
+"""SASA computes the mask that docs/model.md writes down."""
+
+import pytest
+import torch
+
+from saformer.models.attention import CHANNELS, TOKENS, SpikeAggregation
+from saformer.models.settings import AttentionConfig, NeuronConfig, Operator, Threshold
+
+
+def spikes(rate: float = 0.3) -> torch.Tensor:
+    """Head-split spikes [T=1, B=2, h=3, d=4, N=5]: one step, so that a mask is one comparison."""
+    generator = torch.Generator().manual_seed(0)
+    return (torch.rand(1, 2, 3, 4, 5, generator=generator) < rate).float()
+
+
+@pytest.mark.parametrize(("dim", "length"), [(CHANNELS, 4), (TOKENS, 5)])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_sum_opens_the_gate_at_its_threshold(dim, length, count):
+    """One step of tau 2 halves the sum, so v_threshold c/2 opens for c spikes and not for fewer."""
+    config = AttentionConfig(v_threshold=count / 2)
+    mask = SpikeAggregation(dim, length, config, NeuronConfig())(spikes())
+    assert torch.equal(mask, (spikes().sum(dim, keepdim=True) >= count).float())
+
+
+@pytest.mark.parametrize(("dim", "length"), [(CHANNELS, 4), (TOKENS, 5)])
+def test_a_maximum_opens_for_any_spike(dim, length):
+    """The maximum is an OR: with the default threshold one spike is enough."""
+    config = AttentionConfig(operator=Operator.max)
+    mask = SpikeAggregation(dim, length, config, NeuronConfig())(spikes())
+    assert torch.equal(mask, spikes().any(dim, keepdim=True).float())
+
+
+@pytest.mark.parametrize("operator", list(Operator))
+def test_a_fraction_is_of_the_largest_aggregate(operator):
+    """With `fraction` the same value means the same share for sum and mean."""
+    config = AttentionConfig(operator=operator, threshold=Threshold.fraction, v_threshold=0.2)
+    mask = SpikeAggregation(TOKENS, 5, config, NeuronConfig())(spikes())
+    counts = spikes().sum(TOKENS, keepdim=True)
+    # tau 2 halves the input: a share of 0.2 of 5 tokens needs 2 spikes; an OR reaches 1 at once.
+    needed = 1 if operator is Operator.max else 2
+    assert torch.equal(mask, (counts >= needed).float())
+
+
+def test_a_learnable_threshold_has_a_gradient():
+    """The threshold of the mask is learned when asked for."""
+    config = AttentionConfig(threshold=Threshold.learnable)
+    aggregation = SpikeAggregation(TOKENS, 5, config, NeuronConfig())
+    aggregation(spikes().requires_grad_()).sum().backward()
+    (threshold,) = aggregation.parameters()
+    assert threshold.ndim == 0
+    assert threshold.grad is not None and threshold.grad != 0

@@ -1,0 +1,201 @@
+"""The backbone keeps the promises that training, energy counting and DDP rely on."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+from snntorch import Leaky
+from torch import nn
+
+MODEL_PRESETS = ["saformer_2_256", "saformer_4_256", "saformer_2_384", "saformer_4_384"]
+READINGS = [
+    (f"attention.weights={w}", f"attention.aggregate={a}", f"attention.apply_to={t}")
+    for w, a, t in itertools.product(
+        ("qk", "q", "k", "none"), ("tokens", "channels", "both"), ("k", "q", "x")
+    )
+]
+VARIANTS = [
+    (),
+    ("model.residual=sew",),
+    ("model.dwc.place=series", "model.dwc.kernel_size=5"),
+    ("model.dwc.place=mlp",),
+    ("model.dwc.place=none",),
+    ("model.head_lif=false",),
+    ("attention.operator=max",),
+    ("attention.operator=mean", "attention.v_threshold=0.05"),
+    ("attention.threshold=learnable",),
+    ("attention.threshold=fraction", "attention.v_threshold=0.05"),
+    ("neuron=plif",),
+    ("neuron=lif_soft",),
+    ("neuron=lif_snntorch",),
+]
+
+
+def images(batch: int = 4, size: int = 8, channels: int = 1) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, channels, size, size, generator=generator)
+
+
+def lively(model: nn.Module) -> nn.Module:
+    """Shift BatchNorm so that every layer of an untrained network spikes."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.weight, 1.5)
+            nn.init.constant_(module.bias, 0.7)
+    return model
+
+
+@pytest.mark.parametrize("overrides", READINGS, ids=" ".join)
+def test_every_reading_trains_every_parameter(backbone, overrides):
+    """No parameter is without a gradient, so DDP needs no search for unused ones."""
+    model = lively(backbone(*overrides))
+    model(images()).sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("overrides", VARIANTS, ids=lambda o: " ".join(o) or "default")
+def test_every_variant_trains_every_parameter(backbone, overrides):
+    """No parameter is without a gradient, and every gradient is finite."""
+    model = lively(backbone(*overrides))
+    model(images()).square().mean().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.parametrize("overrides", VARIANTS, ids=lambda o: " ".join(o) or "default")
+def test_logits_do_not_depend_on_batch_mates(backbone, overrides):
+    """In evaluation an image gets the same logits alone, in company, and in any order."""
+    model = lively(backbone(*overrides)).eval()
+    x = images(6)
+    with torch.no_grad():
+        together = model(x)
+        alone = torch.cat([model(one[None]) for one in x], dim=1)
+        order = torch.tensor([3, 1, 5, 0, 4, 2])
+        shuffled = model(x[order])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(together[:, order], shuffled, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("overrides", VARIANTS, ids=lambda o: " ".join(o) or "default")
+def test_time_runs_forward(backbone, overrides):
+    """The logits of a timestep depend on no later frame."""
+    model = lively(backbone(*overrides, "timesteps=4")).eval()
+    frames = images(8).unflatten(0, (2, 4))  # [B, T, C, H, W]
+    changed = frames.clone()
+    changed[:, 2:] += 3.0
+    with torch.no_grad():
+        before, after = model(frames), model(changed)
+    torch.testing.assert_close(before[:2], after[:2])
+    assert not torch.equal(before[2:], after[2:])
+
+
+@pytest.mark.parametrize("overrides", VARIANTS, ids=lambda o: " ".join(o) or "default")
+def test_no_state_is_left_behind(backbone, overrides):
+    """After a training step every membrane buffer is empty and the model can be copied."""
+    model = lively(backbone(*overrides))
+    x = images()
+    first = model(x)
+    first.sum().backward()
+    assert [m.mem.numel() for m in model.modules() if isinstance(m, Leaky)].count(0) == sum(
+        isinstance(m, Leaky) for m in model.modules()
+    )
+    twin = copy.deepcopy(model)
+    model.eval(), twin.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), twin(x), rtol=0, atol=0)
+        torch.testing.assert_close(model(x), twin(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [v for v in VARIANTS if v not in [("model.residual=sew",), ("model.head_lif=false",)]],
+    ids=lambda o: " ".join(o) or "default",
+)
+def test_every_weight_layer_after_the_first_sees_spikes(backbone, overrides):
+    """Every convolution and linear layer but the first has an input of zeros and ones."""
+    model = lively(backbone(*overrides))
+    seen: dict[str, torch.Tensor] = {}
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    for name, layer in layers.items():
+        layer.register_forward_pre_hook(
+            lambda _m, args, name=name: seen.__setitem__(name, args[0].detach())
+        )
+    model(images())
+    assert seen.keys() == layers.keys()
+    first, *others = seen
+    assert first == "stem.stages.0.conv"
+    for name in others:
+        x = seen[name]
+        assert ((x == 0) | (x == 1)).all(), name
+        assert x.any(), f"{name} never saw a spike, so this test would prove nothing"
+
+
+def test_the_sew_residual_adds_spikes(backbone):
+    """With the SEW residual the layers see small integers, as its design says."""
+    model = lively(backbone("model.residual=sew"))
+    seen = []
+    model.blocks[0].mlp.layers[0].conv.register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
+    model(images())
+    assert torch.equal(seen[0], seen[0].round())
+    assert 1 < seen[0].max() <= 3
+
+
+@pytest.mark.parametrize("preset", MODEL_PRESETS)
+def test_presets_for_32_pixels(backbone, preset):
+    """Every preset for 32 px images gives logits for every timestep."""
+    data = ("dataset.in_channels=3", "dataset.mean=[0,0,0]", "dataset.std=[1,1,1]")
+    model = backbone(f"model={preset}", *data, "dataset.image_size=32", "timesteps=2")
+    with torch.no_grad():
+        assert model(images(1, 32, 3)).shape == (2, 1, 10)
+
+
+@pytest.mark.parametrize("preset", ["saformer_8_384", "saformer_8_512", "saformer_8_768"])
+def test_presets_for_224_pixels(backbone, preset):
+    """Every preset for 224 px images cuts them into 14 x 14 tokens."""
+    data = ("dataset.in_channels=3", "dataset.mean=[0,0,0]", "dataset.std=[1,1,1]")
+    model = backbone(f"model={preset}", *data, "dataset.image_size=224", "timesteps=1")
+    with torch.no_grad():
+        assert model.stem(model.encode(images(1, 224, 3))).shape[3:] == (14, 14)
+
+
+def test_preset_for_events(backbone):
+    """The event preset takes frames [B, T, 2, 128, 128]."""
+    data = ("dataset.in_channels=2", "dataset.mean=[0,0]", "dataset.std=[1,1]")
+    model = backbone(
+        "model=saformer_2_256_events", *data, "dataset.image_size=128", "timesteps=2"
+    )
+    with torch.no_grad():
+        assert model(images(2, 128, 2).unflatten(0, (1, 2))).shape == (2, 1, 10)
+        with pytest.raises(ValueError, match="3 frames were given to a model of T=2"):
+            model(images(3, 128, 2).unflatten(0, (1, 3)))
+
+
+@pytest.mark.parametrize(("size", "patch"), [(8, 1), (8, 2), (16, 2), (28, 4), (64, 8), (64, 4)])
+def test_the_stem_is_chosen_by_patch_size(backbone, size, patch):
+    """The token grid is the image side over the patch size."""
+    model = backbone(f"dataset.image_size={size}", f"model.patch_size={patch}", "timesteps=1")
+    with torch.no_grad():
+        assert model.stem(model.encode(images(1, size))).shape[3:] == (size // patch,) * 2
+
+
+def test_weights_start_as_documented(backbone):
+    """Weights are a cut-off normal of 0.02, biases zero, BatchNorm the identity."""
+    model = backbone("model=saformer_2_256", "dataset.image_size=32")
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            assert module.weight.abs().max() <= 0.04
+            assert module.weight.mean().abs() < 0.005
+            assert module.bias is None or not module.bias.any()
+        if isinstance(module, nn.BatchNorm2d):
+            assert (module.weight == 1).all() and not module.bias.any()
+
+
+def test_a_static_image_equals_the_same_frame_repeated(backbone):
+    """Direct encoding is the image shown at every timestep."""
+    model = lively(backbone("timesteps=3")).eval()
+    x = images()
+    with torch.no_grad():
+        repeated = x.unsqueeze(1).expand(-1, 3, -1, -1, -1)
+        torch.testing.assert_close(model(x), model(repeated))

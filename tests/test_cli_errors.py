@@ -1,0 +1,123 @@
+"""Every mistake on the command line is answered in one line, with exit code 2."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+WRONG = [
+    # A name that does not exist, with the nearest one that does.
+    ("timestep=4", "there is no setting 'timestep'. Did you mean 'timesteps'?"),
+    ("+timestep=4", "there is no setting 'timestep'. Did you mean 'timesteps'?"),
+    ("++timestep=4", "there is no setting 'timestep'. Did you mean 'timesteps'?"),
+    ("model.dims=3", "there is no setting 'model.dims'. Did you mean 'model.dim'?"),
+    ("+model.dims=3", "there is no setting 'model.dims'. Did you mean 'model.dim'?"),
+    ("datset=cifar10", "there is no setting 'datset'. Did you mean 'dataset'?"),
+    ("lr=3", "there is no setting 'lr'. Did you mean 'optimizer.lr'?"),
+    ("sweep=timesteps", "there is no setting 'sweep'. Did you mean 'timesteps'?"),
+    ("~foo", "there is no setting 'foo'."),
+    # An option that a group does not have.
+    ("dataset=cifar", "dataset has no option 'cifar'. Options: digits, fashion_mnist"),
+    (
+        "dataset=digit",
+        "dataset has no option 'digit'. Did you mean 'digits'? Options: digits, fashion_mnist",
+    ),
+    (
+        "hydra/launcher=submitit_slurm",
+        "hydra/launcher has no option 'submitit_slurm'. Options: basic. "
+        "It comes with: pip install hydra-submitit-launcher",
+    ),
+    ("+dataset=digits", "dataset is chosen already: type dataset=OPTION without the +"),
+    # A value of the wrong kind.
+    ("timesteps=abc", "timesteps=abc: Value 'abc' of type 'str' could not be converted to Integer"),
+    (
+        "timesteps=2.5",
+        "timesteps=2.5: Value '2.5' of type 'float' could not be converted to Integer",
+    ),
+    (
+        "dataset.batch_size=true",
+        "dataset.batch_size=True: Value 'True' of type 'bool' could not be converted to Integer",
+    ),
+    (
+        "model.residual=zeros",
+        "model.residual=zeros: Invalid value 'zeros', expected one of [membrane, sew]",
+    ),
+    (
+        "neuron.reset=zeros",
+        "neuron.reset=zeros: Invalid value 'zeros', expected one of [hard, soft, none]",
+    ),
+    # A value out of range.
+    ("timesteps=-1", "timesteps must be at least 1, not -1"),
+    ("epochs=0", "epochs must be at least 1, not 0"),
+    (
+        "epochs=2",
+        "epochs must leave room for scheduler.warmup_epochs + scheduler.cooldown_epochs = 2, not 2",
+    ),
+    ("neuron.tau=0.5", "neuron.tau must be at least 1, not 0.5"),
+    ("optimizer.lr=0", "optimizer.lr must be positive, not 0.0"),
+    ("model.dwc.kernel_size=4", "model.dwc.kernel_size must be odd and positive, not 4"),
+    ("dataset.val_fraction=1", "dataset.val_fraction must be between 0 and 1, not 1.0"),
+    # A combination that cannot be.
+    ("model.num_heads=3", "model.dim must be divisible by model.num_heads=3, not 64"),
+    ("model.dim=20", "model.dim must be divisible by 8 (the stem's first width), not 20"),
+    ("model.patch_size=16", "dataset.image_size must be divisible by model.patch_size=16, not 8"),
+    # Words that Hydra's grammar cannot read.
+    ("timesteps=1,2", "timesteps=1,2 is several values: add -m to run them one after the other"),
+    ("dataset", "'dataset' is not an override: type dataset=VALUE"),
+    (
+        "ckpt_path=a/epoch=1-step=16.ckpt",
+        "cannot read ckpt_path=a/epoch=1-step=16.ckpt: "
+        "quote the value, 'ckpt_path=\"a/epoch=1-step=16.ckpt\"'",
+    ),
+    # Lightning's objects.
+    (
+        "trainer.limit_train_batches=3",
+        "trainer.limit_train_batches is not set here: "
+        "type +trainer.limit_train_batches=VALUE to add an argument of lightning.pytorch.Trainer",
+    ),
+    ("+trainer.typo=3", "Trainer has no argument 'typo'"),
+]
+
+
+@pytest.mark.parametrize(("override", "answer"), WRONG, ids=[override for override, _ in WRONG])
+def test_wrong_override(cli, override, answer):
+    """A wrong override is answered word for word as written here, and nothing else is printed."""
+    code, _out, err = cli("train", override, "logger=none")
+    assert err == f"error: {answer}\n"
+    assert code == 2
+
+
+def test_no_traceback_in_a_real_process(tmp_path):
+    """The same holds for the script as a user starts it."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "train.py", "timesteps=-1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == "error: timesteps must be at least 1, not -1\n"
+    assert done.returncode == 2
+
+
+def test_eval_needs_a_checkpoint(cli):
+    """Evaluation without a checkpoint says what to type."""
+    code, _out, err = cli("eval")
+    assert err == (
+        "error: ckpt_path is not set: type ckpt_path=outputs/.../checkpoints/best.ckpt\n"
+    )
+    assert code == 2
+
+
+def test_our_own_faults_keep_their_traceback(cli, monkeypatch):
+    """An exception that is not the user's mistake is never hidden."""
+    import saformer.cli
+
+    def broken(composed):
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(saformer.cli, "_train", broken)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        cli("train")
