@@ -17,7 +17,7 @@ WRONG = [
     ("+model.dims=3", "there is no setting 'model.dims'. Did you mean 'model.dim'?"),
     ("datset=cifar10", "there is no setting 'datset'. Did you mean 'dataset'?"),
     ("lr=3", "there is no setting 'lr'. Did you mean 'optimizer.lr'?"),
-    ("sweep=timesteps", "there is no setting 'sweep'. Did you mean 'timesteps'?"),
+    ("sweep=timesteps", "there is no setting 'sweep'."),
     ("~foo", "there is no setting 'foo'."),
     # An option that a group does not have.
     ("dataset=cifar", "dataset has no option 'cifar'. Options: digits, fashion_mnist"),

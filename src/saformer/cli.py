@@ -5,10 +5,12 @@ Whatever the user got wrong is answered in one line with exit code 2; our own fa
 traceback.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -21,6 +23,16 @@ from saformer.cluster import run_id
 from saformer.config import VERSION_BASE, check, conf_dir
 from saformer.errors import SettingError, UserError
 from saformer.overrides import explain, restore
+
+# Why a file cannot be written: disk full, quota, read-only, no permission, a file in the way.
+NO_PLACE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.ENOTDIR,
+    errno.EEXIST,
+}
 
 
 def train() -> None:
@@ -59,26 +71,37 @@ def _run(config_name: str, task: Callable[[DictConfig], float]) -> None:
     def guarded(composed: DictConfig) -> float:
         try:
             return task(composed)
-        except UserError as error:
+        except (UserError, HydraException, OSError) as error:
             # In a sweep Hydra must see the failure to go on with the other jobs; alone, its own
             # line about it would only stand before ours.
             if HydraConfig.get().mode is RunMode.MULTIRUN:
                 raise
-            _stop(str(error), error.exit_code)
+            _stop(error)
 
     main = hydra.main(
         version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=config_name
     )
     try:
         main(guarded)()
-    except UserError as error:
-        _stop(str(error), error.exit_code)
-    except (HydraException, OmegaConfBaseException) as error:
-        _stop(explain(error), UserError.exit_code)
-    except KeyboardInterrupt:
-        _stop("interrupted", 130)
+    except (UserError, HydraException, OmegaConfBaseException, OSError, KeyboardInterrupt) as error:
+        _stop(error)
 
 
-def _stop(message: str, code: int) -> None:
+def _stop(error: BaseException) -> NoReturn:
+    """Exit with one line for what the user can mend; raise what is our own fault."""
+    code = UserError.exit_code
+    if isinstance(error, UserError):
+        message, code = str(error), error.exit_code
+    elif isinstance(error, KeyboardInterrupt):
+        message, code = "interrupted", 130
+    elif isinstance(error, HydraException | OmegaConfBaseException):  # some are OSErrors too
+        message = explain(error)
+    elif isinstance(error, OSError) and error.errno in NO_PLACE:
+        message = (
+            f"cannot write {error.filename or 'the run'}: {error.strerror}. Make room, or choose "
+            "another folder with hydra.run.dir=..."
+        )
+    else:
+        raise error
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)

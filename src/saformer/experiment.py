@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import Logger
 
 from saformer.callbacks.progress import progress_bar
 from saformer.callbacks.results import ResultsWriter
@@ -54,14 +55,9 @@ def train(config: Config, run_dir: Path) -> float:
     run_dir.mkdir(parents=True, exist_ok=True)
     write_run_json(run_dir, sys.argv, config.seed, saved, extra={})
     log.info("%s   run %s", describe(module), run_dir)
-    logger = build_logger(
-        config.logger,
-        run_dir,
-        run_name=run_dir.name,
-        group=config.name,
-        tags=[config.dataset.name, f"T={config.timesteps}"],
-        config_to_log=saved,
-    )
+    if config.compile:
+        module.backbone.compile()  # in place: the names in checkpoints stay as they are
+    logger = _logger(config, run_dir, saved)
     try:
         trainer = _trainer(config, run_dir, logger)
         trainer.fit(module, data, ckpt_path=config.ckpt_path, weights_only=True)
@@ -75,7 +71,9 @@ def train(config: Config, run_dir: Path) -> float:
     finally:
         finish()
     score = float(best.best_model_score) if isinstance(best, ModelCheckpoint) and chosen else 0.0
-    log.info("test acc %.2f %%   val acc %.2f %%   %s", 100 * scores["test/top1"], 100 * score, chosen)
+    log.info(
+        "test acc %.2f %%   val acc %.2f %%   %s", 100 * scores["test/top1"], 100 * score, chosen
+    )
     return score
 
 
@@ -124,7 +122,22 @@ def describe(module: SAFormerModule) -> str:
     )
 
 
-def _trainer(config: Config, run_dir: Path, logger: Any) -> pl.Trainer:
+def _logger(config: Config, run_dir: Path, saved: dict[str, Any]) -> Logger | bool:
+    """One of ours by `logger.kind`, or any other Lightning logger by `logger._target_`."""
+    if "_target_" in config.logger:
+        logger: Logger = build(config.logger)
+        return logger
+    return build_logger(
+        config.logger,
+        run_dir,
+        run_name=run_dir.name,
+        group=config.name,
+        tags=[config.dataset.name, f"T={config.timesteps}"],
+        config_to_log=saved,
+    )
+
+
+def _trainer(config: Config, run_dir: Path, logger: Logger | bool) -> pl.Trainer:
     nodes = config.callbacks
     for node in nodes.values():
         if node["_target_"].endswith("ModelCheckpoint"):

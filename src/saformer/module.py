@@ -8,8 +8,8 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -57,7 +57,7 @@ class SAFormerModule(pl.LightningModule):
 
     def __init__(self, config: Config, saved: dict[str, Any]) -> None:
         super().__init__()
-        self.save_hyperparameters({"config": saved})
+        self.save_hyperparameters({"config": saved}, logger=False)  # the logger has it already
         self.config = config
         num_classes = config.dataset.num_classes
         self.backbone = SpikingTransformer(
@@ -87,7 +87,15 @@ class SAFormerModule(pl.LightningModule):
         x, y = batch
         loss = classification_loss(self.backbone(x), y, self.config.loss)
         self._stop_if_nonfinite(loss, x)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(x))
+        self.log(
+            "train/loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(x),
+            prog_bar=True,
+            sync_dist=True,
+        )
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -102,7 +110,7 @@ class SAFormerModule(pl.LightningModule):
         self._stop_if_nonfinite(loss, x)
         accuracy.update(logits, y)
         self.log(name, loss, batch_size=len(x), sync_dist=True)
-        self.log_dict(accuracy, batch_size=len(x))  # type: ignore[arg-type]
+        self.log_dict(accuracy, batch_size=len(x), prog_bar=True)  # type: ignore[arg-type]
 
     def _stop_if_nonfinite(self, loss: Tensor, x: Tensor) -> None:
         """Stop before a bad step reaches the weights or a bad model reaches a checkpoint."""
@@ -115,17 +123,20 @@ class SAFormerModule(pl.LightningModule):
             "or trainer.precision=32-true may help."
         )
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Weights, which are decayed, and what has fewer than two dimensions, which is not."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        decay = self.config.optimizer.weight_decay
+        return [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optim, schedule, epochs = self.config.optimizer, self.config.scheduler, self.config.epochs
-        trained = [p for p in self.parameters() if p.requires_grad]
+        betas = (optim.betas[0], optim.betas[1])
         optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in trained if p.ndim > 1], "weight_decay": optim.weight_decay},
-                {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            lr=optim.lr,
-            betas=(optim.betas[0], optim.betas[1]),
-            eps=optim.eps,
+            self.parameter_groups(), lr=optim.lr, betas=betas, eps=optim.eps
         )
         every_step = schedule.interval is Interval.step
         trained_for = self.trainer.max_epochs or epochs

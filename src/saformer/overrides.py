@@ -26,7 +26,7 @@ FREE_NODES = {
 }
 
 
-def explain(error: Exception) -> str:
+def explain(error: BaseException) -> str:
     """One line for what Hydra or OmegaConf raised about the command line."""
     text = str(error)
     if isinstance(error, OverrideParseException):

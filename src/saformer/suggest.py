@@ -11,5 +11,5 @@ def suggest(typed: str, known: Iterable[str]) -> str:
     """
     names = list(known)
     by_leaf = [name for name in names if name.rpartition(".")[2] == typed]
-    nearest = by_leaf[:1] or get_close_matches(typed, names, n=1)
+    nearest = by_leaf[:1] or get_close_matches(typed, names, n=1, cutoff=0.7)
     return f" Did you mean '{nearest[0]}'?" if nearest else ""

@@ -136,7 +136,9 @@ def test_the_sew_residual_adds_spikes(backbone):
     """With the SEW residual the layers see small integers, as its design says."""
     model = lively(backbone("model.residual=sew"))
     seen = []
-    model.blocks[0].mlp.layers[0].conv.register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
+    model.blocks[0].mlp.layers[0].conv.register_forward_pre_hook(
+        lambda _m, args: seen.append(args[0])
+    )
     model(images())
     assert torch.equal(seen[0], seen[0].round())
     assert 1 < seen[0].max() <= 3
@@ -163,9 +165,7 @@ def test_presets_for_224_pixels(backbone, preset):
 def test_preset_for_events(backbone):
     """The event preset takes frames [B, T, 2, 128, 128]."""
     data = ("dataset.in_channels=2", "dataset.mean=[0,0]", "dataset.std=[1,1]")
-    model = backbone(
-        "model=saformer_2_256_events", *data, "dataset.image_size=128", "timesteps=2"
-    )
+    model = backbone("model=saformer_2_256_events", *data, "dataset.image_size=128", "timesteps=2")
     with torch.no_grad():
         assert model(images(2, 128, 2).unflatten(0, (1, 2))).shape == (2, 1, 10)
         with pytest.raises(ValueError, match="3 frames were given to a model of T=2"):

@@ -43,7 +43,7 @@ class SurrogateName(str, Enum):
 
 
 class WeightSource(str, Enum):
-    """Spikes from which the SASA weights are aggregated; `none` opens every gate (attention off)."""
+    """Spikes that the SASA mask is computed from; `none` leaves every gate open (attention off)."""
 
     qk = "qk"
     q = "q"
@@ -93,7 +93,7 @@ class DWCPlace(str, Enum):
 
 
 class Residual(str, Enum):
-    """`membrane`: real-valued stream, spikes into every layer; `sew`: spike-element-wise addition."""
+    """`membrane`: real-valued stream, spikes into every layer; `sew`: spikes are added."""
 
     membrane = "membrane"
     sew = "sew"

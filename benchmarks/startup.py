@@ -1,0 +1,32 @@
+"""How long the command line takes to answer: `python -m benchmarks.startup`."""
+
+import statistics
+import subprocess
+import sys
+import time
+
+from benchmarks.report import ROOT, save, table
+
+COMMANDS = {
+    "train.py --cfg job": [str(ROOT / "train.py"), "--cfg", "job"],
+    "train.py --help": [str(ROOT / "train.py"), "--help"],
+    "train.py timestep=4 (error)": [str(ROOT / "train.py"), "timestep=4"],
+    "import hydra (floor)": ["-c", "import hydra"],
+}
+
+
+def main() -> None:
+    """Interleaved rounds, medians of nine."""
+    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    for _ in range(9):
+        for name, command in COMMANDS.items():
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *command], capture_output=True)
+            seconds[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    table(["command", "median s"], [[name, f"{value:.2f}"] for name, value in medians.items()])
+    save("startup", {"median_s": medians, "all_s": seconds})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The files every run leaves, whatever its logger: metrics.jsonl and results.json."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from saformer.callbacks.meter import EpochMeter
+from saformer.provenance import write_json, write_whole
+
+
+class ResultsWriter(EpochMeter):
+    """Writes one line for each epoch to metrics.jsonl, and results.json at the end of the test.
+
+    A line holds `epoch` (the first is 1), `step`, `lr` (of the epoch's last step) and all `train/*`
+    and `val/*` metrics, in full precision and without times or paths: two runs with the same seed
+    write the same bytes. A resumed run goes on in the same file; lines of epochs after the
+    checkpoint it resumes from are dropped, because these epochs are trained again.
+
+    Args:
+        run_dir: Folder of the run.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        super().__init__()
+        self._run_dir = run_dir
+        self._metrics = run_dir / "metrics.jsonl"
+        # Totals over all starts of the run; the checkpoint carries them from one to the next.
+        self._total: dict[str, float] = {"seconds": 0.0, "train_seconds": 0.0, "samples": 0}
+        self._clock = time.perf_counter()
+        self._fit: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self._total)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._total = dict(state_dict)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._clock = time.perf_counter()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if trainer.is_global_zero and self._metrics.exists():
+            kept = [line for line in self._lines() if line["epoch"] <= trainer.current_epoch]
+            write_whole(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics = self.read(trainer)
+        self._total["samples"] += self.samples
+        self._total["train_seconds"] += self.seconds
+        self._add_wall_seconds()
+        line = {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            "lr": self.lr,
+            **dict(sorted(metrics.items())),
+        }
+        if trainer.is_global_zero:
+            with self._metrics.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Gathered here and not at the end of the test, because loading a checkpoint for the test
+        # also takes all callbacks back to the epoch of that checkpoint.
+        self._add_wall_seconds()
+        lines = self._lines()
+        monitor, sign, paths = "val/top1", 1, {"best": "", "last": ""}
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
+                monitor, sign = callback.monitor, 1 if callback.mode == "max" else -1
+                paths["best"] = callback.best_model_path
+            elif isinstance(callback, ModelCheckpoint):  # without a monitor the newest is kept
+                paths["last"] = callback.best_model_path
+        scored = [line for line in lines if monitor in line]
+        trained = self._total["train_seconds"]
+        self._fit = {
+            "best": max(scored, key=lambda line: sign * line[monitor], default=None),
+            "last": lines[-1] if lines else None,
+            "epochs": trainer.current_epoch,
+            "params": sum(p.numel() for p in pl_module.parameters()),
+            "seconds": round(self._total["seconds"], 3),
+            "samples_per_second": round(self._total["samples"] / trained, 1) if trained else None,
+            "checkpoints": {
+                name: os.path.relpath(path, self._run_dir) if path else None
+                for name, path in paths.items()
+            },
+        }
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._fit is None or not trainer.is_global_zero:
+            return
+        test = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("test/")}
+        write_json(self._run_dir / "results.json", {"status": "done", "test": test, **self._fit})
+
+    def _add_wall_seconds(self) -> None:
+        now = time.perf_counter()
+        self._total["seconds"] += now - self._clock
+        self._clock = now
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """The epochs written so far, without a last line that a killed process left half done."""
+        if not self._metrics.exists():
+            return []
+        whole = self._metrics.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]

@@ -1,0 +1,123 @@
+"""The logger of a run: Weights & Biases, a CSV file, or none.
+
+Weights & Biases must never stop a run nor ask anything: without a login or without a network the
+run is logged offline, and one line says how to upload it.
+"""
+
+import hashlib
+import inspect
+import io
+import logging
+import os
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from saformer.errors import SettingError, require
+
+log = logging.getLogger(__name__)
+
+KINDS = ("wandb", "csv", "none")
+WANDB_MODES = ("online", "offline", "disabled")
+
+
+def build_logger(
+    config: dict[str, Any] | None,
+    run_dir: Path,
+    run_name: str,
+    group: str | None,
+    tags: list[str],
+    config_to_log: dict[str, Any],
+) -> Logger | bool:
+    """Build the logger of a run; call `finish` when the run is over.
+
+    Args:
+        config: `kind` (wandb, csv or none) and, for wandb, arguments of `wandb.init` and
+            `log_model`. None means no logger.
+        run_dir: Folder of the run; it must exist.
+        run_name: Name of the run in the table of runs.
+        group: Runs that belong together.
+        tags: Words to filter runs by.
+        config_to_log: All settings as plain values.
+
+    Returns:
+        What `Trainer(logger=...)` takes; False is no logger.
+
+    Raises:
+        SettingError: The settings of the logger, or WANDB_MODE, cannot work.
+    """
+    options = dict(config or {"kind": "none"})
+    kind = options.pop("kind", None)
+    require(kind in KINDS, "logger.kind", f"be one of {', '.join(KINDS)}", kind)
+    if kind == "none":
+        return False
+    if kind == "csv":
+        # A numbered folder for each start: with a fixed one a resumed run deletes its own past.
+        csv = CSVLogger(run_dir, name="csv")
+        csv.log_hyperparams(config_to_log)
+        return csv
+    log_model = options.pop("log_model", False)
+    options = {"name": run_name, "group": group, "tags": tags, "config": config_to_log} | options
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        return WandbLogger(save_dir=run_dir)  # never logs
+    return WandbLogger(
+        experiment=_start_wandb(run_dir, options), save_dir=run_dir, log_model=log_model
+    )
+
+
+def finish() -> None:
+    """End the wandb run, if there is one, so that the next job of this process gets its own.
+
+    Belongs into a `finally` block: the run is marked as failed while an exception passes by.
+    """
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish(exit_code=int(sys.exc_info()[0] is not None))
+
+
+def _start_wandb(run_dir: Path, options: dict[str, Any]) -> Any:
+    """Start a wandb run, online if possible.
+
+    Lightning's logger would start it later, in the middle of the training; here a failure can still
+    be answered. It would also set WANDB_MODE for all later jobs of the process.
+    """
+    import wandb
+
+    unknown = sorted(options.keys() - inspect.signature(wandb.init).parameters.keys())
+    if unknown:
+        raise SettingError(f"logger.{unknown[0]} is not an argument of wandb.init")
+    # The same folder is the same run, also after a restart.
+    options.setdefault("id", hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:16])
+    options["dir"] = str(run_dir)
+    setting, wish = "logger.mode", options.pop("mode", None)
+    if os.environ.get("WANDB_MODE"):
+        setting, wish = "WANDB_MODE", os.environ["WANDB_MODE"]
+    require(
+        wish is None or wish in WANDB_MODES, setting, f"be one of {', '.join(WANDB_MODES)}", wish
+    )
+    run, reason = None, f"wandb is {wish}"
+    if wish == "disabled":
+        run = wandb.init(mode="disabled", **options)
+    elif wish != "offline":
+        try:
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                logged_in = wandb.login(prompt=False)
+            reason = "no wandb login found"
+            if logged_in:
+                run = wandb.init(mode="online", resume="allow", **options)
+        except wandb.Error as error:
+            reason = f"wandb cannot be used online ({str(error).partition(chr(10))[0]})"
+            wandb.teardown()  # its service still holds the run id
+    if run is None:
+        # Left to itself it prints about ten lines, part of them about logging in.
+        run = wandb.init(mode="offline", settings=wandb.Settings(silent=True), **options)
+        folder = os.path.relpath(run.settings.sync_dir)
+        log.warning("%s: logging offline (`wandb sync %s` uploads it)", reason, folder)
+    run.define_metric("trainer/global_step")
+    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    run.define_metric("val/top1", step_metric="trainer/global_step", summary="max")
+    return run

@@ -1,0 +1,31 @@
+"""Silence five lines that say nothing about a run, and nothing else."""
+
+import logging
+import os
+import warnings
+
+
+def quiet() -> None:
+    """Leave out known noise of Lightning; call it after Lightning is imported.
+
+    All other warnings and log lines still come through. Calling it again changes nothing.
+    """
+    # `import lightning` adds a handler of its own; beside that of Hydra every line comes twice.
+    logging.getLogger("lightning").handlers.clear()
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(_no_advertisement)
+
+    def ignore(message: str, category: type[Warning] = UserWarning) -> None:
+        warnings.filterwarnings("ignore", message, category)
+
+    # Lightning's own copy of a torch function; nothing we could change.
+    ignore(r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+    # metrics.jsonl has one line for each epoch, whatever the interval of the logger.
+    ignore(r"The number of training batches \(\d+\) is smaller than the logging interval")
+    ignore(r"Experiment logs directory .* exists and is not empty")
+    if "SLURM_JOB_ID" not in os.environ:  # inside a job the hint is right
+        ignore(r"The `srun` command is available on your system but is not used")
+
+
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    return "litlogger" not in record.getMessage()

@@ -1,0 +1,162 @@
+"""What a run was made of: command, code, versions, machine.
+
+`run.json` holds one record for each start of the run, `{"starts": [first, second, ...]}`: a run
+that was stopped and resumed may have gone on with other code on another machine, and the last
+record tells what made the final numbers.
+"""
+
+import json
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+
+PACKAGES = (
+    "saformer",
+    "torch",
+    "torchvision",
+    "lightning",
+    "hydra-core",
+    "omegaconf",
+    "torchmetrics",
+    "snntorch",
+    "wandb",
+)
+SLURM_IDS = (
+    "SLURM_JOB_ID",
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_RESTART_COUNT",
+    "SLURM_JOB_PARTITION",
+    "SLURM_NNODES",
+    "SLURM_NTASKS",
+)
+
+
+@rank_zero_only
+def write_run_json(
+    run_dir: Path, command: list[str], seed: int, config: dict[str, Any], extra: dict[str, Any]
+) -> None:
+    """Add a record of this start to the `run.json` of a run.
+
+    Uncommitted changes of the code go into `git.diff` beside it (`git-2.diff` at the second start).
+
+    Args:
+        run_dir: Folder of the run.
+        command: The command line, as in `sys.argv`.
+        seed: Seed of everything random.
+        config: All settings as plain values.
+        extra: Further facts of the caller.
+    """
+    path = run_dir / "run.json"
+    run = json.loads(path.read_text()) if path.exists() else {"starts": []}
+    number = len(run["starts"]) + 1
+    diff = run_dir / ("git.diff" if number == 1 else f"git-{number}.diff")
+    run["starts"].append(
+        {
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "command": command,
+            "seed": seed,
+            "git": git_state(Path(__file__).parent, diff),
+            "versions": versions(),
+            "machine": machine(),
+            "slurm": {name: os.environ[name] for name in SLURM_IDS if name in os.environ} or None,
+            **extra,
+            "config": config,
+        }
+    )
+    write_json(path, run)
+
+
+def git_state(package: Path, diff: Path | None = None) -> dict[str, Any]:
+    """Commit of the code in `package` and what was changed since.
+
+    All values are None where that cannot be known: no git, or the package was installed from a
+    wheel (a virtual environment may well lie inside somebody else's repository, so being inside one
+    is not enough: the package must be tracked).
+
+    Args:
+        package: Folder of the source.
+        diff: File that receives the uncommitted changes, if there are any; None keeps no copy.
+    """
+    tracked = _git(package, "ls-files", "--error-unmatch", "__init__.py")
+    commit = _git(package, "rev-parse", "HEAD") if tracked else None
+    if not commit:
+        return {"commit": None, "dirty": None, "diff": None, "untracked": None}
+    root = Path(os.fsdecode(_git(package, "rev-parse", "--show-toplevel") or b"").strip())
+    changes = _git(root, "diff", "--no-color", "--no-ext-diff", "--binary", "HEAD")
+    new = _git(root, "ls-files", "--others", "--exclude-standard", "-z") or b""
+    if changes and diff:
+        diff.write_bytes(changes)
+    return {
+        "commit": commit.decode().strip(),
+        "dirty": bool(changes or new),
+        "diff": diff.name if changes and diff else None,
+        "untracked": [os.fsdecode(name) for name in new.split(b"\0") if name],
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python and of the packages that shape the result, read without importing them."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Host, processor and accelerators."""
+    accelerators = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        accelerators.append("mps")
+    return {
+        "host": platform.node(),
+        "system": platform.platform(),
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "accelerators": accelerators,
+    }
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON with `write_whole`."""
+    write_whole(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never half of it."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    part.replace(path)
+
+
+def _git(folder: Path, *args: str) -> bytes | None:
+    """Output of a git command, None if it fails for whatever reason."""
+    # Inside a git hook these variables point at the repository of the hook.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        command = ["git", "-C", str(folder), *args]
+        done = subprocess.run(command, capture_output=True, timeout=10, env=env)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _cpu_model() -> str:
+    """Name of the processor; Python's own answer is empty on Linux."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

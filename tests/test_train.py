@@ -1,0 +1,251 @@
+"""Train, evaluate, resume and reconfigure from the command line, on real images."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+# A run of two or three seconds: 100 images, two epochs.
+SHORT = (
+    "logger=none",
+    "trainer=cpu",
+    "dataset.train_subset=100",
+    "epochs=2",
+    "scheduler.warmup_epochs=0",
+)
+
+
+def lines(run: str) -> list[dict]:
+    return [json.loads(line) for line in Path(run, "metrics.jsonl").read_text().splitlines()]
+
+
+def results(run: str) -> dict:
+    return json.loads(Path(run, "results.json").read_text())
+
+
+@pytest.fixture
+def train(cli):
+    """Train into a folder; returns (exit code, stdout, stderr)."""
+
+    def call(run: str, *overrides: str):
+        return cli("train", *SHORT, f"hydra.run.dir={run}", *overrides)
+
+    return call
+
+
+def test_a_run_leaves_everything_about_itself(train):
+    """After training, the run's folder holds config, provenance, metrics, results, checkpoints."""
+    code, _out, err = train("run")
+    assert (code, err) == (0, "")
+    assert [line["epoch"] for line in lines("run")] == [1, 2]
+    assert {"train/loss", "val/loss", "val/top1", "lr"} <= lines("run")[0].keys()
+    assert results("run")["status"] == "done"
+    assert 0 <= results("run")["test"]["test/top1"] <= 1
+    assert json.loads(Path("run/run.json").read_text())["starts"][0]["seed"] == 0
+    for name in (".hydra/config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+        assert Path("run", name).is_file()
+
+
+def test_the_same_seed_gives_the_same_metrics(train):
+    """Two runs with one seed write the same bytes; another seed does not."""
+    for run, seed in (("a", 3), ("b", 3), ("c", 4)):
+        assert train(run, f"seed={seed}", "augment.mixup=0.4")[0] == 0
+    a, b, c = (Path(run, "metrics.jsonl").read_bytes() for run in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_a_resumed_run_ends_as_one_never_stopped(train):
+    """Two epochs and two more from last.ckpt are the same four epochs, to the last digit."""
+    constant = ("scheduler=constant", "scheduler.warmup_epochs=0", "augment.mixup=0.4")
+    assert train("whole", "epochs=4", *constant)[0] == 0
+    assert train("first", "epochs=2", *constant)[0] == 0
+    resume = "ckpt_path=first/checkpoints/last.ckpt"
+    assert train("second", "epochs=4", *constant, resume)[0] == 0
+    assert lines("first") + lines("second") == lines("whole")
+    assert results("second")["test"] == results("whole")["test"]
+
+
+def test_evaluation_restores_the_run(train, cli):
+    """eval needs the checkpoint alone, wherever it lies, and finds the accuracy of the run."""
+    assert train("run", "model.dim=32", "timesteps=2")[0] == 0
+    expected = results("run")["test"]["test/top1"]
+    Path("elsewhere").mkdir()
+    shutil.copy("run/checkpoints/best.ckpt", "elsewhere/model.ckpt")
+    for path, folder in (("run/checkpoints/best.ckpt", "run"), ("elsewhere/model.ckpt",) * 2):
+        code, _out, err = cli("eval", f"ckpt_path={path}")
+        assert (code, err) == (0, "")
+        (written,) = Path(folder if folder == "run" else "elsewhere").glob("eval-*.json")
+        assert json.loads(written.read_text())["test/top1"] == expected
+
+
+def test_evaluation_changes_only_what_is_typed(train, cli):
+    """An override at evaluation changes that setting and leaves the rest of the run's."""
+    assert train("run", "model.dim=32", "loss.label_smoothing=0.2")[0] == 0
+    checkpoint = "ckpt_path=run/checkpoints/best.ckpt"
+    assert cli("eval", checkpoint, "timesteps=2", "neuron.backend=loop", "trainer=cpu")[0] == 0
+    (written,) = Path("run").glob("eval-*.json")
+    config = json.loads(written.read_text())["config"]
+    assert config["timesteps"] == 2
+    assert config["neuron"]["backend"] == "loop"
+    assert config["model"]["dim"] == 32
+    assert config["loss"]["label_smoothing"] == 0.2
+
+
+def test_evaluation_refuses_another_model(train, cli):
+    """Settings that the weights cannot follow are refused by the name of the first weight."""
+    assert train("run")[0] == 0
+    path = "run/checkpoints/best.ckpt"
+    code, _out, err = cli("eval", f"ckpt_path={path}", "model.dim=32")
+    assert code == 2
+    assert err.startswith(f"error: ckpt_path={path} does not fit this model: backbone.")
+    code, _out, err = cli("eval", f"ckpt_path={path}", "ablation=no_dwc")
+    assert (
+        err == "error: ablation=no_dwc cannot be chosen here: a checkpoint brings its own model\n"
+    )
+    assert code == 2
+
+
+def test_bad_checkpoints(train, cli):
+    """Missing, folder, damaged, foreign: each fault has its one line, in train and in eval."""
+    assert train("run")[0] == 0
+    good = Path("run/checkpoints/last.ckpt")
+    Path("cut.ckpt").write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    Path("empty.ckpt").touch()
+    torch.save({"weights": torch.zeros(3)}, "foreign.ckpt")
+    torch.save({"code": print}, "code.ckpt")
+    cannot = "it is damaged or not a checkpoint; use another one of the same run"
+    answers = {
+        "missing.ckpt": "ckpt_path=missing.ckpt does not exist",
+        "run": "ckpt_path=run is a folder, not a checkpoint file; "
+        "did you mean run/checkpoints/best.ckpt?",
+        "cut.ckpt": cannot,
+        "empty.ckpt": cannot,
+        "code.ckpt": cannot,
+        "foreign.ckpt": "ckpt_path=foreign.ckpt holds no SAFormer configuration: "
+        "it comes from another program",
+    }
+    for path, answer in answers.items():
+        for command in ("train", "eval"):
+            extra = [*SHORT, "hydra.run.dir=again"] if command == "train" else []
+            code, _out, err = cli(command, *extra, f"ckpt_path={path}")
+            assert code == 2
+            assert err.startswith("error: ckpt_path=") and err.endswith(f"{answer}\n")
+            assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "answer"),
+    [
+        ("timesteps=2", "timesteps=4, this run has timesteps=2: type timesteps=4"),
+        ("model.dim=32", "model.dim=64, this run has model.dim=32: type model.dim=64"),
+        (
+            "model=saformer_2_256",
+            "model=saformer_tiny, this run has model=saformer_2_256: type model=saformer_tiny",
+        ),
+    ],
+)
+def test_resuming_another_model_is_refused(train, override, answer):
+    """A checkpoint of another model is refused by the first setting that differs."""
+    assert train("run")[0] == 0
+    path = "run/checkpoints/last.ckpt"
+    code, _out, err = train("again", f"ckpt_path={path}", override)
+    assert err == (
+        f"error: ckpt_path={path} was trained with {answer}, or start without ckpt_path\n"
+    )
+    assert code == 2
+
+
+def test_a_loss_that_turns_nan_stops_the_run(train):
+    """NaN ends the run with epoch, step and layer, and the checkpoint before it stays good."""
+    code, _out, err = train(
+        "run",
+        "epochs=3",
+        "scheduler=constant",
+        "scheduler.interval=epoch",
+        "scheduler.warmup_epochs=1",
+        "scheduler.warmup_lr=1e-4",
+        "optimizer.lr=1e38",
+    )
+    assert code == 1
+    assert err.count("\n") == 1
+    assert err.startswith("error: the loss became nan in epoch 2, step 3: ")
+    assert "layer stem.stages.0" in err or "layer head" in err
+    weights = torch.load("run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def test_a_full_disk_is_told_in_one_line(train):
+    """A disk that fills up during the run ends it with one line."""
+    Path("run").mkdir()
+    Path("run/metrics.jsonl").symlink_to("/dev/full")
+    code, _out, err = train("run")
+    assert code == 2
+    assert err == (
+        "error: cannot write the run: No space left on device. Make room, "
+        "or choose another folder with hydra.run.dir=...\n"
+    )
+
+
+def test_outputs_that_cannot_be_written(train):
+    """A folder for outputs that cannot be made is told in one line."""
+    Path("file").touch()
+    code, _out, err = train("file/run")
+    assert code == 2
+    assert err == (
+        "error: cannot write file/run: Not a directory. Make room, "
+        "or choose another folder with hydra.run.dir=...\n"
+    )
+
+
+def test_damaged_data_is_told_in_one_line(train):
+    """A damaged dataset file is named, with what was expected."""
+    raw = Path("data/fashion_mnist/FashionMNIST/raw")
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte").write_text("<html>not found</html>")
+    code, _out, err = train("run", "dataset=fashion_mnist")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert err.startswith("error: ") and "train-images-idx3-ubyte" in err
+
+
+def test_several_values_run_one_after_the_other(cli):
+    """-m makes one run for each value, each in a folder of its own."""
+    code, _out, err = cli("train", *SHORT, "-m", "hydra.sweep.dir=sweep", "timesteps=1,2")
+    assert (code, err) == (0, "")
+    for job, timesteps in (("0", 1), ("1", 2)):
+        start = json.loads(Path("sweep", job, "run.json").read_text())["starts"][0]
+        assert start["config"]["timesteps"] == timesteps
+        assert results(f"sweep/{job}")["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("callbacks=ema",),
+        ("callbacks=early_stopping",),
+        ("callbacks=none",),
+        ("trainer=debug",),
+        ("loss.tet=true",),
+        ("augment=cifar", "augment.cutmix=1.0"),
+        ("scheduler.interval=epoch",),
+        ("trainer.gradient_clip_val=1.0", "trainer.accumulate_grad_batches=2"),
+        ("trainer.precision=bf16-mixed", "model.dim=16"),
+        ("logger=csv",),
+        ("neuron=plif", "neuron.surrogate.name=atan"),
+    ],
+    ids=" ".join,
+)
+def test_options_train_and_test(train, overrides):
+    """Each option trains, validates and tests without a word on stderr."""
+    code, _out, err = train("run", *overrides)
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.slow
+def test_a_compiled_backbone_keeps_its_checkpoint_names(train, cli):
+    """compile=true trains, and its checkpoint loads into a model that is not compiled."""
+    assert train("run", "compile=true", "epochs=1", "dataset.train_subset=64")[0] == 0
+    assert cli("eval", "ckpt_path=run/checkpoints/best.ckpt", "compile=false")[0] == 0
