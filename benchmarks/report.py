@@ -23,7 +23,7 @@ def table(header: list[str], rows: list[list[Any]]) -> None:
 
 
 def save(name: str, measured: dict[str, Any]) -> None:
-    """Write benchmarks/results/<name>.json: the command, where it ran, on which code, and what came out.
+    """Write benchmarks/results/<name>.json: command, machine, code, and what came out.
 
     The name of the host is left out: it says nothing about the machine.
     """

@@ -45,7 +45,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"ckpt_path={path} holds no SAFormer configuration: it comes from another program"
         ) from None
-    return checkpoint  # type: ignore[no-any-return]
+    return checkpoint
 
 
 def saved_config(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -38,11 +38,13 @@ def images(batch: int = 4, size: int = 8, channels: int = 1) -> torch.Tensor:
 
 
 def lively(model: nn.Module) -> nn.Module:
-    """Shift BatchNorm so that every layer of an untrained network spikes."""
+    """Let every layer of an untrained network spike at a middling rate, also in evaluation."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.constant_(module.weight, 1.5)
-            nn.init.constant_(module.bias, 0.7)
+            nn.init.constant_(module.weight, 2.5)
+            module.momentum = 1.0  # the running statistics become those of one batch
+    with torch.no_grad():
+        model.train()(images(16))
     return model
 
 

@@ -1,0 +1,120 @@
+"""One neuron layer, forward and backward, on every backend: `python -m benchmarks.neuron`.
+
+The yardsticks are the loop that snnTorch's documentation shows (stock `snn.Leaky`, x[t] each step)
+and the time to move the 24 bytes that a neuron-step cannot do without: forward reads x and writes
+spike and membrane, backward reads gradient and membrane and writes the gradient of x. Rounds are
+interleaved, so that ratios hold on a busy machine.
+
+By itself glibc asks the system for every large tensor anew, and a benchmark of one layer then times
+page faults; `--malloc tuned` (the default) keeps the memory, as a whole training more or less does.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import snntorch as snn
+import torch
+from torch import Tensor
+
+from benchmarks.report import save, table
+from saformer.models.neuron import MultiStepLeaky
+from saformer.models.settings import Backend
+
+BETA, THRESHOLD = 0.5, 1.0
+KEEP_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "20000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+
+
+def stock_loop(x: Tensor) -> Tensor:
+    """snn.Leaky as its tutorials use it."""
+    neuron = snn.Leaky(beta=BETA, threshold=THRESHOLD, reset_mechanism="zero")
+    mem = neuron.reset_mem()
+    spikes = []
+    for t in range(len(x)):
+        spike, mem = neuron(x[t], mem)
+        spikes.append(spike)
+    return torch.stack(spikes)
+
+
+def ours(backend: Backend) -> Callable[[Tensor], Tensor]:
+    """The same neuron on one of our backends."""
+    return MultiStepLeaky(
+        beta=BETA, threshold=THRESHOLD, reset_mechanism="zero", backend=backend
+    ).__call__
+
+
+def seconds(layer: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor) -> float:
+    """Wall time of one forward and backward pass."""
+    x.grad = None
+    start = time.perf_counter()
+    layer(x).backward(gradient)
+    return time.perf_counter() - start
+
+
+def copy_seconds(x: Tensor, other: Tensor) -> float:
+    """Wall time to move 24 bytes for each element: three copies of 4 bytes read, 4 written."""
+    start = time.perf_counter()
+    for _ in range(3):
+        other.copy_(x)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure, print a table, write benchmarks/results/neuron.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shape", type=int, nargs="+", default=[4, 32, 96, 32, 32])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--malloc", choices=("tuned", "default"), default="tuned")
+    args = parser.parse_args()
+    if args.malloc == "tuned" and "MALLOC_MMAP_MAX_" not in os.environ:  # read at process start
+        command = [sys.executable, "-m", "benchmarks.neuron", *sys.argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, **KEEP_MEMORY})
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    x = (torch.randn(args.shape) * 1.5 + 0.6).requires_grad_()
+    gradient = torch.randn(args.shape)
+    other = torch.empty(args.shape)
+    layers = {
+        "snn.Leaky, x[t]": stock_loop,
+        "loop": ours(Backend.loop),
+        "torch": ours(Backend.torch),
+        "compile": ours(Backend.compile),
+    }
+    times: dict[str, list[float]] = {name: [] for name in [*layers, "copy floor"]}
+    for name, layer in layers.items():
+        first = seconds(layer, x, gradient)
+        print(f"{name}: first call {first:.2f} s", flush=True)
+    with torch.no_grad():
+        copy_seconds(x, other)
+    for _ in range(args.rounds):
+        for name, layer in layers.items():
+            times[name].append(seconds(layer, x, gradient))
+        with torch.no_grad():
+            times["copy floor"].append(copy_seconds(x, other))
+    median = {name: statistics.median(values) for name, values in times.items()}
+    stock, floor = times["snn.Leaky, x[t]"], times["copy floor"]
+
+    def ratio(a: list[float], b: list[float]) -> float:
+        return statistics.median(x / y for x, y in zip(a, b, strict=True))
+
+    speedup = {name: ratio(stock, values) for name, values in times.items()}
+    of_floor = {name: ratio(values, floor) for name, values in times.items()}
+    rows = [
+        [name, f"{1e3 * median[name]:.1f}", f"{speedup[name]:.1f}", f"{of_floor[name]:.2f}"]
+        for name in times
+    ]
+    table(["backend", "median ms", "times faster", "x copy floor"], rows)
+    result = {**vars(args), "median_s": median, "speedup": speedup, "of_floor": of_floor}
+    save("neuron" if args.malloc == "tuned" else "neuron_default_malloc", result)
+
+
+if __name__ == "__main__":
+    main()

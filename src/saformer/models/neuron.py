@@ -1,0 +1,228 @@
+"""`MultiStepLeaky`: snnTorch's leaky integrate-and-fire neuron over a whole sequence.
+
+It is an `snn.Leaky` with the same constructor and state_dict, so snnTorch's tools know it, but it
+takes all timesteps at once, [T, B, ...], starts from a zero membrane and leaves none behind. That
+removes what makes the stock neuron slow (a chain of small kernels for every step) and what makes it
+break in training (a membrane kept as a buffer between batches).
+
+Backends, equal in what they compute:
+
+    loop     snn.Leaky, step by step: the reference, and the only one for options of snn.Leaky that
+             the kernels do not cover (graded spikes, inhibition, quantised state, custom gradient)
+    torch    one autograd function of few in-place passes; needs no compiler; `auto` on CPU
+    compile  the same function with its bodies compiled once per process; `auto` on CUDA
+"""
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import snntorch as snn
+import torch
+from torch import Tensor, nn
+
+from saformer.models import lif_kernels
+from saformer.models.lif_kernels import Law
+from saformer.models.settings import Backend, Fire, NeuronConfig, Reset, SurrogateName
+from saformer.models.surrogate import spike_grad, state_dtype
+
+log = logging.getLogger(__name__)
+
+RESETS = {"subtract": Reset.soft, "zero": Reset.hard, "none": Reset.none}
+MECHANISMS = {reset: mechanism for mechanism, reset in RESETS.items()}
+
+
+class MultiStepLeaky(snn.Leaky):
+    """snn.Leaky over a sequence: [T, B, ...] -> spikes [T, B, ...] in the same dtype.
+
+    The membrane is float32 (float64 for float64 input), whatever the input or autocast.
+
+    Args:
+        *args: As `snn.Leaky`: beta, threshold, spike_grad, ...
+        decay_input: Scale the input by 1 - beta, as SpikingJelly's LIFNode does.
+        fire: Fire at the threshold or only above it.
+        surrogate: Name and steepness of the surrogate derivative; a `spike_grad` of your own
+            (a closure that cannot be looked into) runs on the loop.
+        backend: How to run over time.
+        **kwargs: As `snn.Leaky`.
+
+    Raises:
+        ValueError: `init_hidden` or `output` is set: there is no state to keep or to return.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        decay_input: bool = False,
+        fire: Fire = Fire.gt,
+        surrogate: tuple[SurrogateName, float] = (SurrogateName.atan, 2.0),
+        backend: Backend = Backend.auto,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        # The list keeps every neuron of the process alive, for a feature that we do not use.
+        snn.SpikingNeuron.instances.remove(self)
+        if self.init_hidden or self.output:
+            raise ValueError("MultiStepLeaky has no state: init_hidden and output do not apply")
+        own_surrogate = kwargs.get("spike_grad") is not None or len(args) > 2
+        if not own_surrogate and not self.surrogate_disable:
+            self.spike_grad = spike_grad(*surrogate, fire)
+        self.decay_input = decay_input
+        self.law = Law(
+            reset=RESETS[self._reset_mechanism],
+            fire=fire,
+            detach_reset=self.reset_delay,
+            surrogate=surrogate[0],
+            alpha=surrogate[1],
+        )
+        self.backend = backend
+        self.loop_only = self._why_loop(own_surrogate)
+        if self.loop_only and backend is not Backend.loop:
+            _warn_once(f"{self.loop_only}: these neurons run step by step (backend loop)")
+
+    def _why_loop(self, own_surrogate: bool) -> str:
+        """The option that the kernels do not cover, or nothing."""
+        graded = self.graded_spikes_factor
+        reasons = {
+            "a spike_grad of your own": own_surrogate or self.surrogate_disable,
+            "inhibition": self.inhibition,
+            "state_quant": bool(self.state_quant),
+            "graded spikes": isinstance(graded, nn.Parameter) or bool((graded != 1).any()),
+            "a decay or threshold for each channel": self.beta.ndim + self.threshold.ndim > 0,
+            "detach_reset=false with a soft reset": self.law.reset is Reset.soft
+            and not self.law.detach_reset,
+        }
+        return next((reason for reason, holds in reasons.items() if holds), "")
+
+    def forward(self, x: Tensor) -> Tensor:
+        backend = self._backend_for(x)
+        if backend is Backend.loop:
+            return self._loop(x)
+        b = self.beta.clamp(0, 1)
+        c = 1 - b if self.decay_input else torch.ones_like(b)
+        compiled = backend is Backend.compile
+        spikes: Tensor = _Scan.apply(x, b, c, self.threshold, self.law, compiled)
+        return spikes
+
+    def _backend_for(self, x: Tensor) -> Backend:
+        """The backend that runs on this input."""
+        backend = self.backend
+        if self.loop_only:
+            backend = Backend.loop
+        elif backend is Backend.auto:
+            backend = Backend.compile if x.is_cuda else Backend.torch
+        if backend is Backend.compile and _compiler_failed:
+            backend = Backend.torch
+        if not torch.compiler.is_compiling():
+            _say_once(backend)
+        return backend
+
+    def _loop(self, x: Tensor) -> Tensor:
+        """Stock snn.Leaky, one step after the other."""
+        dtype = x.dtype
+        x = x.to(state_dtype(x))
+        if self.decay_input:
+            x = x * (1 - self.beta.clamp(0, 1))
+        mem = torch.zeros_like(x[0])
+        spikes = []
+        for step in x.unbind(0):  # indexing x[t] would cost T^2 in the backward
+            spike, mem = super().forward(step, mem)
+            spikes.append(spike)
+        self.mem = torch.zeros(0, device=x.device)
+        return torch.stack(spikes).to(dtype)
+
+
+def build_neuron(
+    config: NeuronConfig, *, v_threshold: float | None = None, learn_threshold: bool = False
+) -> MultiStepLeaky:
+    """A neuron from its settings in the field's words.
+
+    beta = 1 - 1/tau; a detached reset is snnTorch's `reset_delay=True`, which changes no spike but
+    takes the reset out of the gradient.
+
+    Args:
+        config: Settings.
+        v_threshold: Another threshold than the configured one.
+        learn_threshold: Make it a parameter.
+    """
+    return MultiStepLeaky(
+        beta=1 - 1 / config.tau,
+        threshold=config.v_threshold if v_threshold is None else v_threshold,
+        learn_beta=config.learnable_tau,
+        learn_threshold=learn_threshold,
+        reset_mechanism=MECHANISMS[config.reset],
+        reset_delay=config.detach_reset,
+        decay_input=config.decay_input,
+        fire=config.fire,
+        surrogate=(config.surrogate.name, config.surrogate.alpha),
+        backend=config.backend,
+    )
+
+
+class _Scan(torch.autograd.Function):
+    """The recurrence with its hand-written backward.
+
+    It saves the membrane, and the input too where decay, scale or threshold are learned.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, b: Tensor, c: Tensor, th: Tensor, law: Law, compiled: bool
+    ) -> Tensor:
+        spikes, n = _kernel("forward", compiled)(law, x, b, c, th)
+        learned = any(ctx.needs_input_grad[1:4])
+        ctx.save_for_backward(n, x if learned else None, b, c, th)
+        ctx.law, ctx.compiled, ctx.dtype = law, compiled, x.dtype
+        return spikes
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        n, x, b, c, th = ctx.saved_tensors
+        kernel = _kernel("backward", ctx.compiled)
+        gx, gb, gc, gth = kernel(ctx.law, grads[0], n, x, b, c, th)
+        constants = [None if g is None else g.to(b.dtype) for g in (gb, gc, gth)]
+        return gx.to(ctx.dtype), *constants, None, None
+
+
+_compiler_failed = False
+
+
+def _kernel(name: str, compiled: bool) -> Callable[..., Any]:
+    """The eager kernel, or the fused one that is compiled at its first call."""
+    if torch.compiler.is_compiling():  # inside a compiled backbone: the outer compiler fuses it
+        return getattr(lif_kernels, f"{name}_fused")
+    eager: Callable[..., Any] = getattr(lif_kernels, name)
+    return functools.partial(_try_compiled, name, eager) if compiled else eager
+
+
+@functools.cache
+def _compile(name: str) -> Callable[..., Any]:
+    """Compile a fused kernel: one graph for each T and kind of neuron, for all sizes and layers."""
+    # One graph a kind and T; past the default of 8 dynamo would silently run eagerly.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    fused = getattr(lif_kernels, f"{name}_fused")
+    return torch.compile(fused, dynamic=True, fullgraph=True)
+
+
+def _try_compiled(name: str, eager: Callable[..., Any], *args: Any) -> Any:
+    """Run the compiled kernel; without a working compiler, say so once and run eagerly."""
+    global _compiler_failed
+    if not _compiler_failed:
+        try:
+            return _compile(name)(*args)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            _compiler_failed = True
+            reason = str(error).strip().partition("\n")[0]
+            _warn_once(f"no working compiler ({reason}): neurons run on backend torch")
+    return eager(*args)
+
+
+@functools.cache  # said once in a process, not once a layer
+def _say_once(backend: Backend) -> None:
+    log.info("neurons run on backend %s", backend.value)
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    log.warning(message)
