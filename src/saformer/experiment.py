@@ -49,11 +49,12 @@ def train(config: Config, run_dir: Path) -> float:
         before = saved_config(load_checkpoint(config.ckpt_path))
         require_same_model(config.ckpt_path, before, saved)
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    module = SAFormerModule(config, saved)
     data = SpikingDataModule(config.dataset, config.augment, config.seed)
+    data.setup()  # before anything is written, so that missing data leaves no empty run
+    module = SAFormerModule(config, saved)
     _require_disk(run_dir, module)
     run_dir.mkdir(parents=True, exist_ok=True)
-    write_run_json(run_dir, sys.argv, config.seed, saved, extra={})
+    write_run_json(run_dir, sys.argv, config.seed, saved, extra={"data": data.describe()})
     log.info("%s   run %s", describe(module), run_dir)
     if config.compile:
         module.backbone.compile()  # in place: the names in checkpoints stay as they are
@@ -70,7 +71,8 @@ def train(config: Config, run_dir: Path) -> float:
         )[0]
     finally:
         finish()
-    score = float(best.best_model_score) if isinstance(best, ModelCheckpoint) and chosen else 0.0
+    reached = best.best_model_score if isinstance(best, ModelCheckpoint) else None
+    score = 0.0 if reached is None else float(reached)
     log.info(
         "test acc %.2f %%   val acc %.2f %%   %s", 100 * scores["test/top1"], 100 * score, chosen
     )

@@ -110,7 +110,7 @@ class SAFormerModule(pl.LightningModule):
         self._stop_if_nonfinite(loss, x)
         accuracy.update(logits, y)
         self.log(name, loss, batch_size=len(x), sync_dist=True)
-        self.log_dict(accuracy, batch_size=len(x), prog_bar=True)  # type: ignore[arg-type]
+        self.log_dict(accuracy, batch_size=len(x), prog_bar=True)
 
     def _stop_if_nonfinite(self, loss: Tensor, x: Tensor) -> None:
         """Stop before a bad step reaches the weights or a bad model reaches a checkpoint."""

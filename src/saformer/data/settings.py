@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from saformer.data.policy import parse_policy
 from saformer.errors import SettingError, require
 
 
@@ -95,6 +96,8 @@ class AugmentConfig:
             "be at least 1",
             self.randaugment_group,
         )
+        if self.randaugment is not None:
+            parse_policy(self.randaugment)
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
             raise SettingError(
                 f"augment.scale must be [low, high] with 0 < low <= high, not {self.scale}"

@@ -1,0 +1,92 @@
+"""Fashion-MNIST from its four idx files, as torchvision or Debian lay them down.
+
+Read here and not by torchvision, because Debian's files are compressed in a folder that is not ours
+to unpack into, and because a file that was cut off should be told by name and in numbers.
+"""
+
+import gzip
+import math
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saformer.data.readers import ImageSet
+from saformer.data.settings import DatasetConfig
+from saformer.errors import DataError
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+FIX = (
+    "Get it with `apt-get install dataset-fashion-mnist` (Debian), or with `python -c "
+    '"from torchvision.datasets import FashionMNIST; FashionMNIST({root!r}, download=True)"`.'
+)
+
+
+def read(config: DatasetConfig) -> ImageSet:
+    """Read all 60,000 training and 10,000 test images, 28x28 grey.
+
+    Looks in `dataset.root`, in torchvision's folder below it, and in Debian's folder.
+
+    Raises:
+        DataError: A file is nowhere, cut off, or something else.
+    """
+    root = Path(config.root or "")
+    folders = [root / "FashionMNIST" / "raw", root, DEBIAN]
+    fix = FIX.format(root=str(root))
+    arrays = {}
+    for part in ("train", "t10k"):
+        x = _idx(_find(f"{part}-images-idx3-ubyte", folders, root, fix), (28, 28), fix)
+        y = _idx(_find(f"{part}-labels-idx1-ubyte", folders, root, fix), (), fix)
+        if len(x) != len(y):
+            raise DataError(
+                root, f"as many images as labels in {part}", f"{len(x)} and {len(y)}", fix
+            )
+        arrays[part] = (x.unsqueeze(1), y.long())
+    return ImageSet(*arrays["train"], *arrays["t10k"])
+
+
+def _find(name: str, folders: list[Path], root: Path, fix: str) -> Path:
+    """The file in the first folder that has it, plain or compressed."""
+    for folder in folders:
+        for path in (folder / name, folder / f"{name}.gz"):
+            if os.path.isfile(path):  # Path.is_file raises where it may not look
+                return path
+    raise DataError(
+        root,
+        f"the Fashion-MNIST file {name}",
+        f"none here, in FashionMNIST/raw or in {DEBIAN}",
+        fix,
+    )
+
+
+def _idx(path: Path, shape: tuple[int, ...], fix: str) -> Tensor:
+    """A file of unsigned bytes in idx format: magic, counts, data.
+
+    Args:
+        path: The file, compressed if its name says so.
+        shape: Shape of one item.
+        fix: How to get the files.
+    """
+    fix = f"Remove it and get it again. {fix}"
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise DataError(path, "a whole gzip file", "a damaged one", fix) from None
+    except OSError as error:
+        raise DataError(path, "a readable file", str(error.strerror), "Check it.") from None
+    header = 4 * (2 + len(shape))
+    magic = 0x800 + 1 + len(shape)
+    if len(data) < header or struct.unpack(">I", data[:4])[0] != magic:
+        raise DataError(path, "an idx file", f"{len(data)} bytes that begin {data[:4]!r}", fix)
+    count, *sides = struct.unpack(f">{1 + len(shape)}I", data[4:header])
+    if tuple(sides) != shape or count == 0:
+        raise DataError(path, f"items of {shape}", f"{count} of {tuple(sides)}", fix)
+    expected = header + count * math.prod(shape)
+    if len(data) != expected:
+        raise DataError(path, f"{expected} bytes for {count} items", f"{len(data)} bytes", fix)
+    array = np.frombuffer(data, np.uint8, offset=header).reshape(count, *shape)
+    return torch.from_numpy(array.copy())

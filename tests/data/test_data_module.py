@@ -1,0 +1,181 @@
+"""The data module hands out every image once an epoch, reproducibly, ready for the model."""
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from saformer.data.module import SpikingDataModule
+from saformer.data.readers import read
+from saformer.errors import SettingError
+
+
+class Recorder(pl.LightningModule):
+    """Keeps every training batch as the model would see it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.batches: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.seen: dict[str, list] = {"validation": [], "test": []}
+
+    def training_step(self, batch, batch_idx):
+        self.batches.append(batch)
+        return self.weight * 0
+
+    def validation_step(self, batch, batch_idx):
+        self.seen["validation"].append(batch)
+
+    def test_step(self, batch, batch_idx):
+        self.seen["test"].append(batch)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.fixture
+def fit(compose, tmp_path):
+    """Run the loops over a data module; returns the recorder and the trainer."""
+
+    def call(*overrides: str, epochs: int = 1, ckpt_path=None):
+        config = compose(*overrides)
+        data = SpikingDataModule(config.dataset, config.augment, config.seed)
+        recorder = Recorder()
+        trainer = pl.Trainer(
+            max_epochs=epochs,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            default_root_dir=tmp_path,
+        )
+        trainer.fit(recorder, data, ckpt_path=ckpt_path, weights_only=True)
+        trainer.test(recorder, data, verbose=False)
+        return recorder, trainer
+
+    return call
+
+
+def split(compose, *overrides: str) -> SpikingDataModule:
+    config = compose(*overrides)
+    data = SpikingDataModule(config.dataset, config.augment, config.seed)
+    data.setup()
+    return data
+
+
+def test_each_set_is_seen_once(fit, compose):
+    """An epoch has every training image once; validation and test have theirs."""
+    data = compose().dataset
+    recorder, _ = fit("augment=none")
+    sizes = {
+        "train": sum(len(y) for _, y in recorder.batches),
+        **{name: sum(len(y) for _, y in seen) for name, seen in recorder.seen.items()},
+    }
+    assert sizes == {"train": 1293, "validation": 144, "test": 360}
+    images = torch.cat(
+        [x for x, _ in recorder.batches] + [x for x, _ in recorder.seen["validation"]]
+    )
+    found = ((images * 0.3761 + 0.3057) * 255).round().to(torch.uint8)
+    assert sorted(map(bytes, found.numpy())) == sorted(map(bytes, read(data).train_x.numpy()))
+
+
+def test_images_are_normalised(fit):
+    """The training images have mean 0 and deviation 1, as dataset.mean and dataset.std promise."""
+    recorder, _ = fit("augment=none")
+    images = torch.cat([x for x, _ in recorder.batches])
+    assert images.dtype == torch.float32
+    assert abs(images.mean().item()) < 0.02
+    assert abs(images.std().item() - 1) < 0.02
+
+
+def test_order_and_augmentation_depend_on_the_seed_alone(fit):
+    """One seed gives the same batches whatever else drew random numbers; another seed does not."""
+    torch.manual_seed(1)
+    first, _ = fit("seed=5", "augment.mixup=0.4")
+    torch.manual_seed(2)
+    same, _ = fit("seed=5", "augment.mixup=0.4")
+    other, _ = fit("seed=6", "augment.mixup=0.4")
+    for (x, y), (x2, y2) in zip(first.batches, same.batches, strict=True):
+        assert torch.equal(x, x2) and torch.equal(y, y2)
+    assert not torch.equal(first.batches[0][0], other.batches[0][0])
+
+
+def test_epochs_differ(fit):
+    """Order and draws of the second epoch are not those of the first."""
+    recorder, _ = fit(epochs=2)
+    half = len(recorder.batches) // 2
+    assert not torch.equal(recorder.batches[0][1], recorder.batches[half][1])
+    plain, _ = fit("dataset.train_subset=20", "dataset.val_fraction=0.5", epochs=2)
+    (x, y), (x2, y2) = plain.batches
+    assert sorted(y.tolist()) == sorted(y2.tolist())
+    assert not torch.equal(x.flatten(1).sum(1).sort()[0], x2.flatten(1).sum(1).sort()[0])
+
+
+def test_a_resumed_training_sees_the_same_batches(fit, tmp_path):
+    """Epoch three after a restart has the batches of epoch three without one."""
+    whole, _ = fit("augment.mixup=0.4", epochs=3)
+    _, trainer = fit("augment.mixup=0.4", epochs=2)
+    trainer.save_checkpoint(tmp_path / "two.ckpt")
+    rest, _ = fit("augment.mixup=0.4", epochs=3, ckpt_path=tmp_path / "two.ckpt")
+    expected = whole.batches[-len(rest.batches) :]
+    assert len(rest.batches) == len(whole.batches) // 3
+    for (x, y), (x2, y2) in zip(rest.batches, expected, strict=True):
+        assert torch.equal(x, x2) and torch.equal(y, y2)
+
+
+def test_evaluation_is_not_augmented(fit):
+    """Validation and test images come as they are, with class numbers."""
+    plain, _ = fit("augment=none")
+    mixed, _ = fit("augment.mixup=0.4", "augment.degrees=45")
+    for name in ("validation", "test"):
+        for (x, y), (x2, y2) in zip(plain.seen[name], mixed.seen[name], strict=True):
+            assert torch.equal(x, x2) and torch.equal(y, y2)
+            assert y2.dtype == torch.int64
+
+
+def test_workers_change_nothing(fit):
+    """Loader processes give the batches that the main process gives."""
+    alone, _ = fit()
+    helped, _ = fit("dataset.num_workers=1")
+    for (x, y), (x2, y2) in zip(alone.batches, helped.batches, strict=True):
+        assert torch.equal(x, x2) and torch.equal(y, y2)
+
+
+def test_a_subset_is_stratified_and_keeps_the_test_set(compose):
+    """train_subset takes its share of every class, for training and validation together."""
+    data = split(compose, "dataset.train_subset=100")
+    sizes = {name: part["size"] for name, part in data.describe().items() if name != "dataset"}
+    assert sizes == {"train": 90, "val": 10, "test": 360}
+    labels = data._sets["train"].y[data._sets["train"].indices]
+    assert labels.bincount().tolist() == [9] * 10
+
+
+def test_the_split_is_the_same_for_every_run(compose):
+    """The default split of digits is pinned: runs of different seeds and machines compare."""
+    digests = {
+        name: part["digest"]
+        for name, part in split(compose, "seed=7").describe().items()
+        if name != "dataset"
+    }
+    assert digests == {"train": "3c17d5562d25", "val": "964f8b7939cc", "test": "c5b5d89abc3a"}
+    other = split(compose, "dataset.split_seed=1").describe()
+    assert other["train"]["digest"] != digests["train"]
+    assert other["test"]["digest"] == digests["test"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("dataset.train_subset=2000",), "dataset.train_subset must be at most 1437"),
+        (("dataset.train_subset=5",), "dataset.train_subset picks 5 of 1437 images"),
+        (("dataset.val_fraction=0.001",), "dataset.val_fraction picks 1 of 1437 images"),
+        (("dataset.name=digit",), "dataset.name has no reader 'digit'. Did you mean 'digits'?"),
+        (("dataset.image_size=16",), "dataset.image_size"),
+    ],
+)
+def test_impossible_splits_are_told(compose, overrides, message):
+    """A split that cannot be made is answered with the setting, its value and what to do."""
+    with pytest.raises(SettingError) as error:
+        split(compose, *overrides)
+    assert str(error.value).startswith(message)
