@@ -53,7 +53,7 @@ def _train(composed: DictConfig) -> float:
 
 
 def _evaluate(composed: DictConfig) -> float:
-    if OmegaConf.is_missing(composed, "ckpt_path"):
+    if composed.ckpt_path is None:
         raise SettingError("ckpt_path is not set: type ckpt_path=outputs/.../checkpoints/best.ckpt")
     from saformer import experiment
     from saformer.checkpoint import load_checkpoint, saved_config
@@ -66,6 +66,8 @@ def _evaluate(composed: DictConfig) -> float:
 def _run(config_name: str, task: Callable[[DictConfig], float]) -> None:
     """Run `task` under Hydra and turn the user's mistakes into one line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that the wording is ours
+    # Hydra's parser stops reading overrides at a flag: `seed=1 -m timesteps=1,2` would be refused.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     OmegaConf.register_new_resolver("run_id", run_id, replace=True)
 
     def guarded(composed: DictConfig) -> float:

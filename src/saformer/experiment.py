@@ -45,9 +45,9 @@ def train(config: Config, run_dir: Path) -> float:
     """
     quiet()
     saved = to_dict(config)
-    if config.ckpt_path is not None:
-        before = saved_config(load_checkpoint(config.ckpt_path))
-        require_same_model(config.ckpt_path, before, saved)
+    resume = _resume_from(config, run_dir)
+    if resume is not None:
+        require_same_model(resume, saved_config(load_checkpoint(resume)), saved)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = SpikingDataModule(config.dataset, config.augment, config.seed)
     data.setup()  # before anything is written, so that missing data leaves no empty run
@@ -61,7 +61,7 @@ def train(config: Config, run_dir: Path) -> float:
     logger = _logger(config, run_dir, saved)
     try:
         trainer = _trainer(config, run_dir, logger)
-        trainer.fit(module, data, ckpt_path=config.ckpt_path, weights_only=True)
+        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
         best = trainer.checkpoint_callback
@@ -124,6 +124,29 @@ def describe(module: SAFormerModule) -> str:
     )
 
 
+def _resume_from(config: Config, run_dir: Path) -> str | None:
+    """The checkpoint that training goes on from.
+
+    A folder that holds a run already is never written over: the run goes on from its last
+    checkpoint, as a job does that was stopped and is started again in the same folder.
+    """
+    last = run_dir / "checkpoints" / "last.ckpt"
+    other = "choose another folder with hydra.run.dir=..."
+    used = (run_dir / "metrics.jsonl").exists()
+    if config.ckpt_path is not None:
+        if used and run_dir.resolve() not in Path(config.ckpt_path).resolve().parents:
+            raise UserError(
+                f"{run_dir} holds another run than ckpt_path={config.ckpt_path}: {other}"
+            )
+        return config.ckpt_path
+    if last.exists():
+        log.info("going on from %s", last)
+        return str(last)
+    if used:
+        raise UserError(f"{run_dir} holds a run without a checkpoint to go on from: {other}")
+    return None
+
+
 def _logger(config: Config, run_dir: Path, saved: dict[str, Any]) -> Logger | bool:
     """One of ours by `logger.kind`, or any other Lightning logger by `logger._target_`."""
     if "_target_" in config.logger:
@@ -142,7 +165,7 @@ def _logger(config: Config, run_dir: Path, saved: dict[str, Any]) -> Logger | bo
 def _trainer(config: Config, run_dir: Path, logger: Logger | bool) -> pl.Trainer:
     nodes = config.callbacks
     for node in nodes.values():
-        if node["_target_"].endswith("ModelCheckpoint"):
+        if node["_target_"].endswith("Checkpoint"):
             node.setdefault("dirpath", str(run_dir / "checkpoints"))
     callbacks: list[Callback] = [build(node) for node in nodes.values()]
     trainer: pl.Trainer = build(

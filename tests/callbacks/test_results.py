@@ -103,7 +103,8 @@ def test_resuming_a_complete_run_changes_nothing_but_the_results(tmp_path, fit):
 def test_time_adds_up_over_restarts(tmp_path, fit):
     """The seconds of a resumed run include those of its earlier starts."""
     writer = ResultsWriter(tmp_path)
-    writer.load_state_dict({"seconds": 1000.0, "train_seconds": 500.0, "samples": 10})
+    total = {"seconds": 1000.0, "train_seconds": 500.0, "samples": 10}
+    writer.load_state_dict({"total": total, "lines": []})
     fit(tmp_path, writer, epochs=1, test=False)
     fit(tmp_path, ResultsWriter(tmp_path), epochs=2, ckpt_path=tmp_path / "checkpoints/last.ckpt")
     assert json.loads((tmp_path / "results.json").read_text())["seconds"] > 1000

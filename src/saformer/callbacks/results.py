@@ -18,8 +18,8 @@ class ResultsWriter(EpochMeter):
 
     A line holds `epoch` (the first is 1), `step`, `lr` (of the epoch's last step) and all `train/*`
     and `val/*` metrics, in full precision and without times or paths: two runs with the same seed
-    write the same bytes. A resumed run goes on in the same file; lines of epochs after the
-    checkpoint it resumes from are dropped, because these epochs are trained again.
+    write the same bytes. Checkpoints carry the lines so far, so a resumed run has all of them, in
+    whatever folder it goes on; epochs after the checkpoint are trained again and drop out.
 
     Args:
         run_dir: Folder of the run.
@@ -29,25 +29,26 @@ class ResultsWriter(EpochMeter):
         super().__init__()
         self._run_dir = run_dir
         self._metrics = run_dir / "metrics.jsonl"
-        # Totals over all starts of the run; the checkpoint carries them from one to the next.
+        self._lines: list[dict[str, Any]] = []
+        # Totals over all starts of the run.
         self._total: dict[str, float] = {"seconds": 0.0, "train_seconds": 0.0, "samples": 0}
         self._clock = time.perf_counter()
         self._fit: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return dict(self._total)
+        return {"total": dict(self._total), "lines": list(self._lines)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._total = dict(state_dict)
+        self._total = dict(state_dict["total"])
+        self._lines = list(state_dict["lines"])
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._clock = time.perf_counter()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        if trainer.is_global_zero and self._metrics.exists():
-            kept = [line for line in self._lines() if line["epoch"] <= trainer.current_epoch]
-            write_whole(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
+        if trainer.is_global_zero:
+            write_whole(self._metrics, "".join(map(_as_line, self._lines)))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = self.read(trainer)
@@ -60,15 +61,15 @@ class ResultsWriter(EpochMeter):
             "lr": self.lr,
             **dict(sorted(metrics.items())),
         }
+        self._lines.append(line)
         if trainer.is_global_zero:
             with self._metrics.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(_as_line(line))
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Gathered here and not at the end of the test, because loading a checkpoint for the test
         # also takes all callbacks back to the epoch of that checkpoint.
         self._add_wall_seconds()
-        lines = self._lines()
         monitor, sign, paths = "val/top1", 1, {"best": "", "last": ""}
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
@@ -76,11 +77,11 @@ class ResultsWriter(EpochMeter):
                 paths["best"] = callback.best_model_path
             elif isinstance(callback, ModelCheckpoint):  # without a monitor the newest is kept
                 paths["last"] = callback.best_model_path
-        scored = [line for line in lines if monitor in line]
+        scored = [line for line in self._lines if monitor in line]
         trained = self._total["train_seconds"]
         self._fit = {
             "best": max(scored, key=lambda line: sign * line[monitor], default=None),
-            "last": lines[-1] if lines else None,
+            "last": self._lines[-1] if self._lines else None,
             "epochs": trainer.current_epoch,
             "params": sum(p.numel() for p in pl_module.parameters()),
             "seconds": round(self._total["seconds"], 3),
@@ -102,9 +103,6 @@ class ResultsWriter(EpochMeter):
         self._total["seconds"] += now - self._clock
         self._clock = now
 
-    def _lines(self) -> list[dict[str, Any]]:
-        """The epochs written so far, without a last line that a killed process left half done."""
-        if not self._metrics.exists():
-            return []
-        whole = self._metrics.read_text().rpartition("\n")[0]
-        return [json.loads(line) for line in whole.splitlines()]
+
+def _as_line(line: dict[str, Any]) -> str:
+    return json.dumps(line) + "\n"
