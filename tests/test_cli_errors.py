@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 
@@ -79,6 +80,7 @@ WRONG = [
         "type +trainer.limit_train_batches=VALUE to add an argument of lightning.pytorch.Trainer",
     ),
     ("+trainer.typo=3", "Trainer has no argument 'typo'"),
+    ("+callbacks.foo=3", "callbacks.foo must name a class with _target_, not 3"),
 ]
 
 
@@ -87,6 +89,31 @@ def test_wrong_override(cli, override, answer):
     """A wrong override is answered word for word as written here, and nothing else is printed."""
     code, _out, err = cli("train", override, "logger=none")
     assert err == f"error: {answer}\n"
+    assert code == 2
+
+
+def test_a_metric_that_nobody_logs(cli):
+    """What Lightning finds wrong only while it trains is one line too, and names the metrics."""
+    code, _out, err = cli(
+        "train",
+        "logger=none",
+        "dataset.train_subset=100",
+        "epochs=3",
+        "callbacks.checkpoint.monitor=val/acc",
+    )
+    assert code == 2
+    assert err.startswith("error: Lightning: `ModelCheckpoint(monitor='val/acc')` could not find")
+    assert "'val/top1'" in err and err.count("\n") == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the machine has what the test says it lacks")
+def test_a_gpu_that_is_not_there(cli):
+    """Asking for a GPU without one says what to type instead."""
+    code, _out, err = cli("train", "logger=none", "trainer=gpu")
+    assert err == (
+        "error: Trainer: No supported gpu backend found! "
+        "Type trainer=auto to use what this machine has.\n"
+    )
     assert code == 2
 
 

@@ -229,6 +229,30 @@ def test_outputs_that_cannot_be_written(train):
     )
 
 
+def test_too_little_room_is_told_before_the_training(train, monkeypatch):
+    """A run whose checkpoints would not fit does not start, and says what it needs and has."""
+    usage = shutil.disk_usage(".")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**20))
+    code, _out, err = train("run")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert " has 1 MiB free, this run needs about 2" in err
+    assert not Path("run/checkpoints").exists()
+
+
+def test_missing_data_is_told_in_one_line(train, monkeypatch):
+    """A dataset that is not there is answered with where it was looked for and how to get it."""
+    from saformer.data.readers import fashion_mnist
+
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", Path("/nonexistent"))
+    code, _out, err = train("run", "dataset=fashion_mnist", "augment=fashion", "data_dir=here")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert err.startswith("error: here/fashion_mnist: expected the Fashion-MNIST file train-images")
+    assert "apt-get install dataset-fashion-mnist" in err and "download=True" in err
+    assert not Path("run/run.json").exists()
+
+
 def test_damaged_data_is_told_in_one_line(train):
     """A damaged dataset file is named, with what was expected."""
     raw = Path("data/fashion_mnist/FashionMNIST/raw")

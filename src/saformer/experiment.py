@@ -14,13 +14,14 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from saformer.callbacks.progress import progress_bar
 from saformer.callbacks.results import ResultsWriter
 from saformer.checkpoint import load_checkpoint, load_weights, require_same_model, saved_config
 from saformer.config import Config, build, to_dict
 from saformer.data.module import SpikingDataModule
-from saformer.errors import UserError
+from saformer.errors import UserError, require
 from saformer.logger import build_logger, finish
 from saformer.module import SAFormerModule
 from saformer.noise import quiet
@@ -69,6 +70,9 @@ def train(config: Config, run_dir: Path) -> float:
         scores = trainer.test(
             module, data, ckpt_path=chosen or None, weights_only=True, verbose=False
         )[0]
+    except MisconfigurationException as error:
+        # Arguments of Trainer and callbacks are the user's; Lightning looks at some of them late.
+        raise UserError(f"Lightning: {' '.join(str(error).split())}") from error
     finally:
         finish()
     reached = best.best_model_score if isinstance(best, ModelCheckpoint) else None
@@ -163,11 +167,13 @@ def _logger(config: Config, run_dir: Path, saved: dict[str, Any]) -> Logger | bo
 
 
 def _trainer(config: Config, run_dir: Path, logger: Logger | bool) -> pl.Trainer:
-    nodes = config.callbacks
-    for node in nodes.values():
+    callbacks: list[Callback] = []
+    for name, node in config.callbacks.items():
+        is_node = isinstance(node, dict) and "_target_" in node
+        require(is_node, f"callbacks.{name}", "name a class with _target_", node)
         if node["_target_"].endswith("Checkpoint"):
             node.setdefault("dirpath", str(run_dir / "checkpoints"))
-    callbacks: list[Callback] = [build(node) for node in nodes.values()]
+        callbacks.append(build(node))
     trainer: pl.Trainer = build(
         config.trainer,
         callbacks=[*callbacks, ResultsWriter(run_dir), progress_bar()],

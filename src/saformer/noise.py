@@ -4,6 +4,8 @@ import logging
 import os
 import warnings
 
+from lightning.pytorch.utilities import rank_zero_only
+
 
 def quiet() -> None:
     """Leave out known noise of Lightning; call it after Lightning is imported.
@@ -12,6 +14,8 @@ def quiet() -> None:
     """
     # `import lightning` adds a handler of its own; beside that of Hydra every line comes twice.
     logging.getLogger("lightning").handlers.clear()
+    if getattr(rank_zero_only, "rank", 0) != 0:  # one of several processes speaks for all
+        logging.getLogger("saformer").setLevel(logging.WARNING)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(_no_advertisement)
 

@@ -74,7 +74,10 @@ def _cannot_build(error: InstantiationException) -> str:
     cause = error.__cause__ or error
     if match := re.search(r"unexpected keyword argument '(\w+)'", str(cause)):
         return f"{name} has no argument '{match[1]}'"
-    return f"{name}: {' '.join(str(cause).split())}"
+    hint = (
+        " Type trainer=auto to use what this machine has." if "backend found" in str(cause) else ""
+    )
+    return f"{name}: {' '.join(str(cause).split())}{hint}"
 
 
 def restore(saved: dict[str, Any], composed: DictConfig, hydra_config: HydraConf) -> DictConfig:

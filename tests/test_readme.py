@@ -1,0 +1,112 @@
+"""README's commands are run, and its tables are held against the files they describe."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from saformer.config import conf_dir
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = [
+    line.partition("#")[0].strip()
+    for block in blocks("bash")
+    for line in block.splitlines()
+    if line.startswith(("python train.py", "python eval.py"))
+]
+
+
+def test_the_two_commands_are_the_ones_make_knows():
+    """Quick start begins with `make train` and `make test`, and they start what README says."""
+    first = [line.partition("#")[0].strip() for line in blocks("bash")[0].splitlines()]
+    assert first == ["make train", "make test"]
+    for target, started in (("train", "python train.py"), ("test", "python -m pytest")):
+        done = subprocess.run(
+            ["make", "--dry-run", "--directory", ROOT, target], capture_output=True, text=True
+        )
+        assert started in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_composes(cli, command):
+    """Each train.py and eval.py command of README gives a configuration that passes the checks."""
+    _python, script, *words = shlex.split(command)
+    flags = [word for word in words if word.startswith("-") and word != "-m"]
+    words = [word.split(",")[0] for word in words if not word.startswith("-")]
+    code, out, err = cli(script.removesuffix(".py"), *words, *(flags or ["--cfg", "job"]))
+    assert (code, err) == (0, "")
+    assert out
+
+
+@pytest.mark.parametrize("block", blocks("console"))
+def test_the_shown_answer_is_the_answer(block):
+    """What README shows below a command is what the command prints."""
+    command, _, answer = block.partition("\n")
+    words = shlex.split(command.removeprefix("$ python "))
+    done = subprocess.run(
+        [sys.executable, ROOT / words[0], *words[1:]], capture_output=True, text=True
+    )
+    assert done.stdout + done.stderr == answer
+
+
+def test_the_library_example_runs():
+    """The Python example builds a model that maps images to logits of every timestep."""
+    (code,) = blocks("python")
+    scope: dict = {}
+    exec(code, scope)
+    with torch.no_grad():
+        assert scope["model"](torch.rand(2, 3, 32, 32)).shape == (4, 2, 10)
+
+
+def test_every_option_is_named():
+    """The table of settings names every group of conf/ and every option of every group."""
+    table = README.partition("## Settings")[2].partition("\n## ")[0]
+    rows = {
+        group: row.replace("*", "")
+        for row in table.splitlines()
+        for group in re.findall(r"`(\w+)`", row.partition("|")[2].partition("|")[0])
+    }
+    for path in sorted(conf_dir().glob("*/*.yaml")):
+        group, option = path.parent.name, path.stem
+        if group in ("hydra", "local"):
+            continue
+        row = rows[group]
+        for family, variants in re.findall(r"(\w+_)\{([^}]*)\}", row):
+            row += "".join(f" {family}{variant.strip()}" for variant in variants.split(","))
+        named = re.search(rf"\b{option}\b", row) or (option.startswith("sasa_") and "sasa_" in row)
+        assert named, f"README does not name {group}={option}"
+
+
+def test_links_lead_somewhere():
+    """Every relative link of README and docs/ points at a file of the repository."""
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            if not target.startswith(("http", "mailto")):
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.slow
+def test_the_default_training_learns(tmp_path):
+    """`python train.py`, as `make train` starts it, learns the digits of hands it never saw."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "train.py", "hydra.run.dir=run", "logger=none"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"test acc \d\d\.\d\d %", done.stdout)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["test"]["test/top1"] >= 0.93
