@@ -5,6 +5,7 @@ The only module that knows all the rooms: data, models, training, callbacks and 
 
 import json
 import logging
+import os
 import shutil
 import sys
 from datetime import datetime
@@ -56,7 +57,7 @@ def train(config: Config, run_dir: Path) -> float:
     _require_disk(run_dir, module)
     run_dir.mkdir(parents=True, exist_ok=True)
     write_run_json(run_dir, sys.argv, config.seed, saved, extra={"data": data.describe()})
-    log.info("%s   run %s", describe(module), run_dir)
+    log.info("%s   run %s", describe(module), os.path.relpath(run_dir))
     if config.compile:
         module.backbone.compile()  # in place: the names in checkpoints stay as they are
     logger = _logger(config, run_dir, saved)
@@ -78,7 +79,10 @@ def train(config: Config, run_dir: Path) -> float:
     reached = best.best_model_score if isinstance(best, ModelCheckpoint) else None
     score = 0.0 if reached is None else float(reached)
     log.info(
-        "test acc %.2f %%   val acc %.2f %%   %s", 100 * scores["test/top1"], 100 * score, chosen
+        "test acc %.2f %%   val acc %.2f %%   %s",
+        100 * scores["test/top1"],
+        100 * score,
+        os.path.relpath(chosen or run_dir),
     )
     return score
 

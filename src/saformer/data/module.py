@@ -29,7 +29,7 @@ class ArraySet(Dataset[Batch]):
     Args:
         x: uint8 [N, ...].
         y: Class numbers [N].
-        indices: Items that belong to this set, in increasing order.
+        indices: Items that belong to this set, in the order of an evaluation.
     """
 
     def __init__(self, x: Tensor, y: Tensor, indices: Tensor) -> None:
@@ -136,6 +136,8 @@ class SpikingDataModule(pl.LightningDataModule):
             chosen, _ = stratified(labels, subset, config.split_seed, "dataset.train_subset")
         count = round(config.val_fraction * len(chosen))
         val, train = stratified(labels[chosen], count, config.split_seed, "dataset.val_fraction")
+        # In a fixed random order, so that the first batches alone stand for the whole set.
+        val = np.random.default_rng(config.split_seed).permutation(val)
         return torch.from_numpy(chosen[train]), torch.from_numpy(chosen[val])
 
     def _loader(
