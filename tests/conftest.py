@@ -31,7 +31,8 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         monkeypatch.setattr(sys, "argv", [f"{command}.py", *args])
         code = 0
         try:
-            {"train": saformer.cli.train, "eval": saformer.cli.evaluate}[command]()
+            commands = {"train": "train", "eval": "evaluate", "energy": "energy"}
+            getattr(saformer.cli, commands[command])()
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 1
         out, err = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Entry points `saformer-train` and `saformer-eval`: Hydra composes, `saformer.experiment` works.
+"""Entry points `saformer-train`, `-eval`, `-energy`: Hydra composes, `saformer.experiment` works.
 
 Nothing is imported here that imports torch: help, `--cfg job` and tab completion must be instant.
 Whatever the user got wrong is answered in one line with exit code 2; our own faults keep their
@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from saformer.cluster import run_id
-from saformer.config import VERSION_BASE, check, conf_dir
+from saformer.config import VERSION_BASE, Config, check, conf_dir
 from saformer.errors import SettingError, UserError
 from saformer.overrides import explain, restore
 
@@ -45,7 +45,12 @@ def evaluate() -> None:
     _run("eval", _evaluate)
 
 
-def _train(composed: DictConfig) -> float:
+def energy() -> None:
+    """Report the energy of a checkpoint: `saformer-energy ckpt_path=... [setting=value]`."""
+    _run("eval", _energy)
+
+
+def _train(composed: DictConfig) -> float | tuple[float, ...]:
     config = check(composed)
     from saformer import experiment
 
@@ -53,24 +58,35 @@ def _train(composed: DictConfig) -> float:
 
 
 def _evaluate(composed: DictConfig) -> float:
+    from saformer import experiment
+
+    return experiment.evaluate(*_checkpoint(composed))
+
+
+def _energy(composed: DictConfig) -> float:
+    from saformer import experiment
+
+    return experiment.report_energy(*_checkpoint(composed))
+
+
+def _checkpoint(composed: DictConfig) -> tuple[Config, dict[str, Any]]:
+    """The checkpoint that was named, and the settings it was trained with, as changed."""
     if composed.ckpt_path is None:
         raise SettingError("ckpt_path is not set: type ckpt_path=outputs/.../checkpoints/best.ckpt")
-    from saformer import experiment
     from saformer.checkpoint import load_checkpoint, saved_config
 
     checkpoint = load_checkpoint(composed.ckpt_path)
-    config = check(restore(saved_config(checkpoint), composed, HydraConfig.get()))
-    return experiment.evaluate(config, checkpoint)
+    return check(restore(saved_config(checkpoint), composed, HydraConfig.get())), checkpoint
 
 
-def _run(config_name: str, task: Callable[[DictConfig], float]) -> None:
+def _run(config_name: str, task: Callable[[DictConfig], float | tuple[float, ...]]) -> None:
     """Run `task` under Hydra and turn the user's mistakes into one line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that the wording is ours
     # Hydra's parser stops reading overrides at a flag: `seed=1 -m timesteps=1,2` would be refused.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     OmegaConf.register_new_resolver("run_id", run_id, replace=True)
 
-    def guarded(composed: DictConfig) -> float:
+    def guarded(composed: DictConfig) -> float | tuple[float, ...]:
         try:
             return task(composed)
         except (UserError, HydraException, OSError) as error:

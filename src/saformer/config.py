@@ -14,11 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from saformer.data.settings import AugmentConfig, DatasetConfig
+from saformer.energy.settings import EnergyConfig
 from saformer.errors import SettingError, require
 from saformer.models.settings import AttentionConfig, ModelConfig, NeuronConfig
 from saformer.suggest import suggest
 
 VERSION_BASE = "1.3"
+COUNTED = ("energy/", "rate/", "neurons/")  # metrics that are there where energy is counted
 
 
 def conf_dir() -> Path:
@@ -137,6 +139,10 @@ class Config:
     """Learning-rate schedule."""
     loss: LossConfig
     """Loss."""
+    energy: EnergyConfig
+    """What is counted of energy and firing rates."""
+    objective: list[str]
+    """Metrics of the best epoch that a run returns, for sweepers."""
     trainer: dict[str, Any]
     """Arguments of lightning.pytorch.Trainer."""
     callbacks: dict[str, Any]
@@ -147,10 +153,29 @@ class Config:
     def __post_init__(self) -> None:
         require(self.timesteps >= 1, "timesteps", "be at least 1", self.timesteps)
         require(self.epochs >= 1, "epochs", "be at least 1", self.epochs)
+        rule = "name at least one metric"
+        require(len(self.objective) > 0, "objective", rule, self.objective)
+        self._require_counted()
         require(self.seed >= 0, "seed", "be 0 or more", self.seed)
         used = self.scheduler.warmup_epochs + self.scheduler.cooldown_epochs
         rule = f"leave room for scheduler.warmup_epochs + scheduler.cooldown_epochs = {used}"
         require(self.epochs > used or used == 0, "epochs", rule, self.epochs)
+
+    def _require_counted(self) -> None:
+        """Refuse to wait for a count that some epochs, or all, will not make."""
+        watched = [("objective", name) for name in self.objective]
+        for key, node in self.callbacks.items():
+            monitor = node.get("monitor") if isinstance(node, dict) else None
+            watched.append((f"callbacks.{key}.monitor", str(monitor)))
+        for setting, name in watched:
+            if not name.startswith(COUNTED):
+                continue
+            if not self.energy.enabled:
+                raise SettingError(f"{setting}={name} needs counting: type energy=exact")
+            if self.energy.every_n_epochs > 1:
+                raise SettingError(
+                    f"{setting}={name} needs a count in every epoch: type energy.every_n_epochs=1"
+                )
 
 
 def check(composed: DictConfig) -> Config:

@@ -15,8 +15,11 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from rich.console import Console
 
+from saformer.callbacks.energy import EnergyMonitor
 from saformer.callbacks.progress import progress_bar
 from saformer.callbacks.results import ResultsWriter
 from saformer.checkpoint import load_checkpoint, load_weights, require_same_model, saved_config
@@ -26,12 +29,12 @@ from saformer.errors import UserError, require
 from saformer.logger import build_logger, finish
 from saformer.module import SAFormerModule
 from saformer.noise import quiet
-from saformer.provenance import write_run_json
+from saformer.provenance import git_state, versions, write_run_json
 
 log = logging.getLogger(__name__)
 
 
-def train(config: Config, run_dir: Path) -> float:
+def train(config: Config, run_dir: Path) -> float | tuple[float, ...]:
     """Train, then test the best checkpoint; everything about the run lands in its folder.
 
     Args:
@@ -39,7 +42,7 @@ def train(config: Config, run_dir: Path) -> float:
         run_dir: Folder of the run.
 
     Returns:
-        Best validation accuracy, the objective of sweeps.
+        The metrics named in `config.objective`, of the best epoch: what sweepers optimise.
 
     Raises:
         UserError: Something in the settings, the data, the checkpoint or on the disk stands in
@@ -76,15 +79,9 @@ def train(config: Config, run_dir: Path) -> float:
         raise UserError(f"Lightning: {' '.join(str(error).split())}") from error
     finally:
         finish()
-    reached = best.best_model_score if isinstance(best, ModelCheckpoint) else None
-    score = 0.0 if reached is None else float(reached)
-    log.info(
-        "test acc %.2f %%   val acc %.2f %%   %s",
-        100 * scores["test/top1"],
-        100 * score,
-        os.path.relpath(chosen or run_dir),
-    )
-    return score
+    shown = os.path.relpath(chosen or run_dir)
+    log.info("test acc %.2f %%   %s", 100 * scores["test/top1"], shown)
+    return _objective(config.objective, run_dir)
 
 
 def evaluate(config: Config, checkpoint: dict[str, Any]) -> float:
@@ -100,26 +97,87 @@ def evaluate(config: Config, checkpoint: dict[str, Any]) -> float:
     Raises:
         UserError: The weights do not fit the settings, or the data cannot be read.
     """
+    scores = _test(config, checkpoint)
+    result = _beside_run(config, "eval").with_suffix(".json")
+    result.write_text(json.dumps({**scores, "config": to_dict(config)}, indent=2) + "\n")
+    log.info("test acc %.2f %%   %s", 100 * scores["test/top1"], os.path.relpath(result))
+    return scores["test/top1"]
+
+
+def report_energy(config: Config, checkpoint: dict[str, Any]) -> float:
+    """Count a checkpoint on the whole test set; print, and write `energy-<time>/` beside its run.
+
+    Args:
+        config: As of `evaluate`.
+        checkpoint: As of `evaluate`.
+
+    Returns:
+        Energy of an image in mJ under the configured convention.
+
+    Raises:
+        UserError: As of `evaluate`, or the network cannot be counted.
+    """
+    monitor = _energy_monitor(config, _beside_run(config, "energy"))
+    scores = _test(config, checkpoint, monitor)
+    if monitor.table is not None and getattr(rank_zero_only, "rank", 0) == 0:
+        from saformer.energy import report
+
+        # Without a terminal rich would squeeze the tables into 80 columns.
+        console = Console(width=None if sys.stdout.isatty() else 120)
+        console.print(*report.terminal(monitor.table, config.energy), sep="\n")
+    log.info("test acc %.2f %%   %s", 100 * scores["test/top1"], os.path.relpath(monitor.folder))
+    return scores["energy/total_mJ"]
+
+
+def _test(config: Config, checkpoint: dict[str, Any], *callbacks: Callback) -> dict[str, float]:
+    """Scores of a checkpoint on the test images."""
     quiet()
-    path = Path(config.ckpt_path or "")
+    path = config.ckpt_path or ""
     pl.seed_everything(config.seed, workers=True, verbose=False)
     module = SAFormerModule(config, to_dict(config))
-    load_weights(str(path), checkpoint, module)
+    load_weights(path, checkpoint, module)
     log.info("%s   %s", describe(module), path)
     data = SpikingDataModule(config.dataset, config.augment, config.seed)
     trainer = build(
         config.trainer,
-        callbacks=[progress_bar()],
+        callbacks=[*callbacks, progress_bar()],
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
     )
-    scores = trainer.test(module, data, verbose=False)[0]
+    return {k: float(v) for k, v in trainer.test(module, data, verbose=False)[0].items()}
+
+
+def _beside_run(config: Config, what: str) -> Path:
+    """A new name for a result on a checkpoint, in the folder of its run."""
+    path = Path(config.ckpt_path or "")
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    result = folder / f"eval-{datetime.now():%Y-%m-%d_%H-%M-%S}.json"
-    result.write_text(json.dumps({**scores, "config": to_dict(config)}, indent=2) + "\n")
-    log.info("test acc %.2f %%   %s", 100 * scores["test/top1"], result)
-    return float(scores["test/top1"])
+    return folder / f"{what}-{datetime.now():%Y-%m-%d_%H-%M-%S}"
+
+
+def _energy_monitor(config: Config, folder: Path) -> EnergyMonitor:
+    facts = {
+        "model": config.model.name,
+        "dataset": config.dataset.name,
+        "split": "test",
+        "commit": git_state(Path(__file__).parent)["commit"],
+        "versions": versions(),
+        "config": to_dict(config),
+    }
+    return EnergyMonitor(config.energy, folder, facts)
+
+
+def _objective(names: list[str], run_dir: Path) -> float | tuple[float, ...]:
+    """Metrics of the best epoch, from what was written about it."""
+    best = json.loads((run_dir / "results.json").read_text())["best"] or {}
+    for name in names:
+        if name not in best:
+            known = ", ".join(key for key in best if "/" in key)
+            raise UserError(
+                f"objective={name} was not measured in the best epoch. It has {known or 'nothing'}"
+            )
+    values = tuple(float(best[name]) for name in names)
+    return values[0] if len(values) == 1 else values
 
 
 def describe(module: SAFormerModule) -> str:
@@ -178,6 +236,8 @@ def _trainer(config: Config, run_dir: Path, logger: Logger | bool) -> pl.Trainer
         if node["_target_"].endswith("Checkpoint"):
             node.setdefault("dirpath", str(run_dir / "checkpoints"))
         callbacks.append(build(node))
+    if config.energy.enabled:  # first, so that others can monitor what it logs
+        callbacks.insert(0, _energy_monitor(config, run_dir / "energy"))
     trainer: pl.Trainer = build(
         config.trainer,
         callbacks=[*callbacks, ResultsWriter(run_dir), progress_bar()],

@@ -92,6 +92,9 @@ def restore(saved: dict[str, Any], composed: DictConfig, hydra_config: HydraConf
         SettingError: An override makes no sense for a model that exists already.
     """
     restored = OmegaConf.create(saved)
+    for name, node in composed.items():
+        if name not in restored:  # a setting younger than the checkpoint
+            restored[name] = node
     for override in OverridesParser.create().parse_overrides(list(hydra_config.overrides.task)):
         key = override.key_or_group
         if key in ("experiment", "ablation"):

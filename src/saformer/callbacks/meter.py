@@ -7,6 +7,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from torch.optim import Optimizer
 
+from saformer.callbacks.energy import counted
+
 
 class EpochMeter(Callback):
     """Counts the samples of a training epoch and the seconds they took, validation left out."""
@@ -58,7 +60,7 @@ class EpochMeter(Callback):
         self._since = now
 
     def read(self, trainer: pl.Trainer) -> dict[str, float]:
-        """Stop the clock and return the epoch's `train/*` and `val/*` metrics.
+        """Stop the clock and return the epoch's `train/*`, `val/*` and energy metrics.
 
         To be called in `on_train_epoch_end`, which Lightning runs after the validation of the same
         epoch, and on every rank: the mean over an epoch may need all of them.
@@ -67,4 +69,5 @@ class EpochMeter(Callback):
         # Lightning keeps the values of the last validation; in an epoch without one they are old.
         groups = ("train/", "val/") if self._validated else ("train/",)
         metrics = trainer.callback_metrics.items()
-        return {name: float(value) for name, value in metrics if name.startswith(groups)}
+        found = {name: float(value) for name, value in metrics if name.startswith(groups)}
+        return found | counted(trainer) if self._validated else found

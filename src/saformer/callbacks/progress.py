@@ -37,6 +37,8 @@ class EpochLine(EpochMeter, ProgressBar):
                 parts.append(f"{label} {metrics[name]:.3f}")
         if "val/top1" in metrics:
             parts.append(f"val acc {100 * metrics['val/top1']:.2f} %")
+        if "energy/total_mJ" in metrics:
+            parts.append(f"energy {metrics['energy/total_mJ']:.3g} mJ")
         parts += [f"{self.samples / self.seconds:.0f} img/s", f"lr {self.lr:.1e}"]
         return "  ".join(parts)
 

@@ -9,6 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from saformer.callbacks.energy import counted
 from saformer.callbacks.meter import EpochMeter
 from saformer.provenance import write_json, write_whole
 
@@ -16,10 +17,11 @@ from saformer.provenance import write_json, write_whole
 class ResultsWriter(EpochMeter):
     """Writes one line for each epoch to metrics.jsonl, and results.json at the end of the test.
 
-    A line holds `epoch` (the first is 1), `step`, `lr` (of the epoch's last step) and all `train/*`
-    and `val/*` metrics, in full precision and without times or paths: two runs with the same seed
-    write the same bytes. Checkpoints carry the lines so far, so a resumed run has all of them, in
-    whatever folder it goes on; epochs after the checkpoint are trained again and drop out.
+    A line holds `epoch` (the first is 1), `step`, `lr` (of the epoch's last step), all `train/*`
+    and `val/*` metrics and what was counted of energy, in full precision and without times or
+    paths: two runs with the same seed write the same bytes. Checkpoints carry the lines so far, so
+    a resumed run has all of them, in whatever folder it goes on; epochs after the checkpoint are
+    trained again and drop out.
 
     Args:
         run_dir: Folder of the run.
@@ -96,7 +98,8 @@ class ResultsWriter(EpochMeter):
         if self._fit is None or not trainer.is_global_zero:
             return
         test = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("test/")}
-        write_json(self._run_dir / "results.json", {"status": "done", "test": test, **self._fit})
+        record = {"status": "done", "test": test, "energy": counted(trainer), **self._fit}
+        write_json(self._run_dir / "results.json", record)
 
     def _add_wall_seconds(self) -> None:
         now = time.perf_counter()

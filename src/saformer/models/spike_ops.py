@@ -7,6 +7,13 @@ written with them can be counted without knowing its name.
 from torch import Tensor, nn
 
 
+class SpikeMatMul(nn.Module):
+    """Matrix product of spikes, batch axes first: one accumulate for every pair that meets."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return a @ b
+
+
 class SpikeMask(nn.Module):
     """Gate spikes by a binary mask: an AND of two spike tensors that broadcast."""
 

@@ -1,0 +1,208 @@
+"""Counts operations and spikes while a network is validated and tested, and reports on them.
+
+One count feeds all that is said about energy, firing rates and the health of neurons, so one
+callback says it.
+"""
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch.distributed as dist
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import nn
+
+from saformer.energy.counter import Counter, coverage
+from saformer.energy.settings import EnergyConfig
+from saformer.energy.summary import Scalars, layer_means, layer_rates, scalars
+from saformer.energy.table import LayerTable, merge
+from saformer.provenance import write_whole
+
+log = logging.getLogger(__name__)
+
+
+class EnergyMonitor(Callback):
+    """Logs `energy/*`, `rate/*` and `neurons/*`, and reports on the whole test set.
+
+    In a validation epoch it counts the first `config.samples` images, which the data module has
+    put into a fixed random order; a test counts all. Scalars can be monitored by other callbacks.
+    Rates of every layer and timestep go to `rates.jsonl`; a test leaves the whole report.
+
+    Args:
+        config: Convention, hardware models, samples.
+        folder: Where the files go; the report of a test is written into it.
+        facts: What else belongs to the numbers of a report: model, data, commit, versions.
+    """
+
+    def __init__(self, config: EnergyConfig, folder: Path, facts: dict[str, Any]) -> None:
+        super().__init__()
+        self.config = config
+        self.folder = folder
+        self.facts = facts
+        self.scalars: Scalars = {}
+        """Of the last validation or test, in full precision; empty if it counted nothing."""
+        self.table: LayerTable | None = None
+        """What the last validation or test counted."""
+        self._counter: Counter | None = None
+        self._samples = 0
+        self._coverage: float | None = None
+        self._rates: list[str] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rates": list(self._rates)}  # as of metrics.jsonl: a resumed run has all of them
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._rates = list(state_dict["rates"])
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.scalars = {}
+        due = (trainer.current_epoch + 1) % self.config.every_n_epochs == 0
+        alone = trainer.state.fn is not TrainerFn.FITTING  # trainer.validate()
+        if (due or alone) and not trainer.sanity_checking:
+            self._begin(pl_module, -(-self.config.samples // trainer.world_size))
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._begin(pl_module, None)
+
+    def _begin(self, pl_module: pl.LightningModule, samples: int | None) -> None:
+        self._counter = Counter(_network(pl_module))
+        self._samples = samples or 0
+
+    def on_validation_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self._counter and self._counter.samples < self._samples:
+            self._counter.start(len(batch[0]))
+
+    def on_test_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self._counter:
+            self._counter.start(len(batch[0]))
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._end_batch(pl_module, batch)
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._end_batch(pl_module, batch)
+
+    def _end_batch(self, pl_module: pl.LightningModule, batch: Any) -> None:
+        if not self._counter:
+            return
+        self._counter.stop()
+        if self._coverage is None and self._counter.samples:
+            network = _network(pl_module)
+            self._coverage = coverage(network, batch[0], self._counter.table())
+            if self._coverage < 1:
+                log.warning(
+                    "energy: %.1f %% of the network's operations are counted; the others are not "
+                    "in layers or modules of saformer.models.spike_ops",
+                    100 * self._coverage,
+                )
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        if self._counter:
+            self._counter.stop(keep=False)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._counter:
+            return
+        table = self._finish(trainer, pl_module)
+        if trainer.logger is not None:
+            trainer.logger.log_metrics(layer_means(table), trainer.global_step)
+        if trainer.is_global_zero:
+            line = {"epoch": trainer.current_epoch + 1, "rates": layer_rates(table)}
+            self._rates.append(json.dumps(line) + "\n")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self.folder / "rates.jsonl", "".join(self._rates))
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._finish(trainer, pl_module)
+
+    def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> LayerTable:
+        """Add up what all ranks counted, and log its scalars."""
+        assert self._counter is not None
+        table = self._counter.table()
+        self._counter = None
+        if trainer.world_size > 1:
+            tables: list[Any] = [None] * trainer.world_size
+            dist.all_gather_object(tables, table)
+            table = merge(tables)
+        self.table = table
+        self.scalars = scalars(table, self.config) | {"energy/coverage": self._coverage or 0.0}
+        pl_module.log_dict(self.scalars, batch_size=table.samples)
+        return table
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.table is None or not trainer.is_global_zero:
+            return
+        # Here, because matplotlib takes half a second, which the start of a run can spare.
+        from saformer.energy import report
+
+        scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        facts = {**self.facts, "precision": trainer.precision, "accuracy": scores.get("test/top1")}
+        report.write(self.table, self.config, self.folder, facts)
+        if isinstance(trainer.logger, WandbLogger):
+            _to_wandb(trainer.logger, self.table, self.config, self.folder)
+        log.info(
+            "energy %.4g mJ an image (%s, estimated), %.2g of its FP32 ANN   %s",
+            self.scalars["energy/total_mJ"],
+            self.config.convention,
+            self.scalars["energy/ratio_ann"],
+            os.path.relpath(self.folder / "report.md"),
+        )
+
+
+def counted(trainer: pl.Trainer) -> Scalars:
+    """What the last validation or test of a trainer counted; nothing without an `EnergyMonitor`."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    found = [callback.scalars for callback in callbacks if isinstance(callback, EnergyMonitor)]
+    return found[0] if found else {}
+
+
+def _network(pl_module: pl.LightningModule) -> nn.Module:
+    network: nn.Module = pl_module.backbone  # type: ignore[assignment]
+    return network
+
+
+def _to_wandb(logger: WandbLogger, table: LayerTable, config: EnergyConfig, folder: Path) -> None:
+    from saformer.energy.summary import layer_rows
+
+    rows = layer_rows(table, config)
+    columns = list(rows[0])
+    logger.log_table("energy/layers", columns, [list(row.values()) for row in rows])
+    for image in sorted(folder.glob("*.png")):
+        logger.log_image(f"energy/{image.stem}", [str(image)])

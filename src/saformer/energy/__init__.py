@@ -1,0 +1,38 @@
+"""Energy: exact counts of synaptic operations, and what conventions and hardware make of them."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from saformer.energy.conventions import apply, preset
+    from saformer.energy.costs import cost_model
+    from saformer.energy.counter import Counter, count, coverage
+    from saformer.energy.fold import EnergyError
+    from saformer.energy.table import LayerTable
+
+__all__ = [
+    "Counter",
+    "EnergyError",
+    "LayerTable",
+    "apply",
+    "cost_model",
+    "count",
+    "coverage",
+    "preset",
+]
+
+HOMES = {
+    "conventions": ("apply", "preset"),
+    "costs": ("cost_model",),
+    "counter": ("Counter", "count", "coverage"),
+    "fold": ("EnergyError",),
+    "table": ("LayerTable",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used: the settings in this package must not import torch."""
+    for home, names in HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__} has no attribute {name}")

@@ -1,0 +1,58 @@
+"""Hardware models: operations under a convention turned into picojoules, beside a spikeless twin.
+
+Every number is an estimate from published constants; none is measured. A model holds its constants,
+all of one technology node, and no number mixes two models.
+"""
+
+from saformer.energy.costs.base import Cost, CostModel, Item, millijoules
+from saformer.energy.costs.horowitz import FP16, FP32, INT8, INT32, Arithmetic, Horowitz45
+from saformer.energy.costs.lemaire import Lemaire2022
+from saformer.energy.costs.memory import MemorySimple
+from saformer.energy.costs.yan import Yan2024Twin
+from saformer.energy.settings import require_known
+
+__all__ = [
+    "AC_PJ",
+    "FP16",
+    "FP32",
+    "INT8",
+    "INT32",
+    "MAC_PJ",
+    "MODELS",
+    "Arithmetic",
+    "Cost",
+    "CostModel",
+    "Horowitz45",
+    "Item",
+    "Lemaire2022",
+    "MemorySimple",
+    "Yan2024Twin",
+    "cost_model",
+    "millijoules",
+]
+
+AC_PJ, MAC_PJ = FP32.add, FP32.mac
+"""The two constants of the field's usual estimate, 0.9 and 4.6 pJ."""
+
+MODELS: dict[str, CostModel] = {
+    model.name: model
+    for model in (
+        Horowitz45(name="horowitz45"),
+        Horowitz45(name="horowitz45_fp16", snn=FP16, ann=FP16),
+        Horowitz45(name="horowitz45_int8", snn=INT8, ann=INT8),
+        Horowitz45(name="horowitz45_ann_int8", ann=INT8),
+        Lemaire2022(),
+        Yan2024Twin(),
+        MemorySimple(),
+    )
+}
+
+
+def cost_model(name: str) -> CostModel:
+    """The hardware model of this name.
+
+    Raises:
+        SettingError: There is none.
+    """
+    require_known("energy.costs", name, MODELS)
+    return MODELS[name]

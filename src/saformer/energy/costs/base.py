@@ -1,0 +1,186 @@
+"""What all hardware models share: prices of layers, added up, and where the twin breaks even.
+
+The price of a layer is split into parts (operations, LIF update, state, movement ...), and a part
+either follows the spikes or is paid at any rate. With R the mean rate of the network that gives
+
+    E_SNN(r) = fixed + events r / R,     E_SNN(r*) = E_twin   ->   r* = R (E_twin - fixed) / events
+
+which scales all spikes together, and is negative where the twin wins even over a silent network.
+
+T timesteps, n samples. Energies are in pJ per image.
+"""
+
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import nan
+
+import torch
+
+from saformer.energy.conventions import Counted, Row
+from saformer.energy.table import Values
+
+PJ_PER_MJ = 1e9
+
+
+def millijoules(picojoules: float) -> float:
+    """Picojoules in millijoules."""
+    return picojoules / PJ_PER_MJ
+
+
+@dataclass(frozen=True)
+class Item:
+    """One part of the energy of one layer."""
+
+    row: Row
+    """The layer under its convention."""
+    part: str
+    """What the energy is spent on."""
+    pJ: float
+    """Energy."""
+    event: bool
+    """It is paid per nonzero input, not at any rate."""
+
+    @property
+    def follows_spikes(self) -> bool:
+        """It grows with the firing rate."""
+        layer = self.row.layer
+        return self.event and layer.values is not Values.real and not layer.static
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Estimated energy of an image under one convention and one hardware model."""
+
+    name: str
+    """Name of the model."""
+    twin: str
+    """What it is compared with: the same shape without spikes."""
+    counted: Counted
+    """The operations that were priced."""
+    items: list[Item]
+    """What makes up the total."""
+    beside: list[Item]
+    """What the model leaves out of its total; reported beside it."""
+    ann_pJ: float
+    """Energy of the twin."""
+
+    @property
+    def snn_pJ(self) -> float:
+        """Energy of the spiking network."""
+        return sum(item.pJ for item in self.items)
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """The total by part."""
+        return _grouped((item.part, item.pJ) for item in self.items)
+
+    @property
+    def parts_beside(self) -> dict[str, float]:
+        """What is not in the total, by part."""
+        return _grouped((item.part, item.pJ) for item in self.beside)
+
+    @property
+    def layers(self) -> dict[str, float]:
+        """The total by layer."""
+        return _grouped((item.row.name, item.pJ) for item in self.items)
+
+    @property
+    def ratio(self) -> float:
+        """Energy of the spiking network over that of its twin: below one it wins."""
+        return self.snn_pJ / self.ann_pJ if self.ann_pJ else nan
+
+    @property
+    def rate(self) -> float:
+        """Mean input rate of the network, weighted by dense MACs."""
+        return self.counted.rate
+
+    @property
+    def events_pJ(self) -> float:
+        """The part of `snn_pJ` that follows the spikes."""
+        return sum(item.pJ for item in self.items if item.follows_spikes)
+
+    @property
+    def crossover(self) -> float:
+        """Mean rate r* below which the spiking network wins; not a number if nothing fires."""
+        events = self.events_pJ
+        fixed = self.snn_pJ - events
+        return self.rate * (self.ann_pJ - fixed) / events if events else nan
+
+    def ratio_at(self, rate: float) -> float:
+        """`ratio` if the network fired at another mean rate; not a number if nothing fires."""
+        if not self.rate or not self.ann_pJ:
+            return nan
+        events = self.events_pJ
+        return (self.snn_pJ - events + events * rate / self.rate) / self.ann_pJ
+
+    @property
+    def se_pJ(self) -> float:
+        """Standard error of the total over the samples, s/sqrt(n); not a number for n = 1.
+
+        Taken of per-sample totals, since the layers of a sample rise and fall together. What a
+        convention charges alike for every sample adds nothing, nor do the output spikes of neurons,
+        which are not kept by sample. There is no finite-population correction: the samples stand
+        for images beyond the set they were drawn from.
+        """
+        n = self.counted.samples
+        if n < 2:
+            return nan
+        totals = torch.zeros(n, dtype=torch.float64)
+        for item in self.items:
+            share = item.row.of_sample
+            if item.event and share.numel():
+                totals += item.pJ * share
+        return (totals.std() / n**0.5).item()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostModel(ABC):
+    """A hardware model: constants, and prices of a layer and of the same layer in the twin."""
+
+    name: str
+    """Name that every result carries."""
+    technology: str
+    """Technology node of all its constants."""
+
+    def cost(self, counted: Counted) -> Cost:
+        """Price a network under a convention."""
+        T = counted.timesteps
+        return Cost(
+            name=self.name,
+            twin=self.twin(T),
+            counted=counted,
+            items=[item for row in counted.rows for item in self.priced(row, T)],
+            beside=[item for row in counted.rows for item in self.beside(row)],
+            ann_pJ=sum(self.ann_pJ(row, T) for row in counted.rows),
+        )
+
+    @abstractmethod
+    def twin(self, T: int) -> str:
+        """What a network of T timesteps is compared with."""
+
+    @abstractmethod
+    def priced(self, row: Row, T: int) -> Iterator[Item]:
+        """Parts of the energy of a layer, over all T timesteps."""
+
+    @abstractmethod
+    def ann_pJ(self, row: Row, T: int) -> float:
+        """Energy of the same layer in the twin."""
+
+    def beside(self, row: Row) -> Iterator[Item]:
+        """Parts that are reported but not added up."""
+        return iter(())
+
+
+def lif(row: Row, update: float, spike: float) -> Iterator[Item]:
+    """Energy of a neuron layer: of each update, and of each output spike (its reset)."""
+    yield Item(row, "lif", row.inputs * update, False)
+    yield Item(row, "lif", row.spikes * spike, True)
+
+
+def _grouped(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = defaultdict(float)
+    for key, value in pairs:
+        total[key] += value
+    return dict(total)

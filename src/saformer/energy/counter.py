@@ -1,0 +1,267 @@
+"""Counting a network while it runs: hooks on layers, markers and neurons fill a `LayerTable`.
+
+    >>> from saformer.energy import count
+    >>> table = count(model, images)  # any network of convolutions, linear layers and neurons
+
+Hooks see what a layer was given and what it made of it, and change neither. The work is in `probe`
+(totals of a tensor) and `fanout` (operations of an input element); here they meet.
+
+T timesteps, B samples, N tokens, D width.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import snntorch as snn
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from saformer.energy.calls import WEIGHTED, Calls
+from saformer.energy.fanout import CONVS
+from saformer.energy.fold import EnergyError
+from saformer.energy.probe import NotFiniteError, Prober
+from saformer.energy.table import Kind, Layer, LayerTable, join_calls, merge
+from saformer.models.spike_ops import ResidualAdd, SpikeMask, SpikeMatMul, SpikeMax, SpikeSum
+
+NEURONS: tuple[type[nn.Module], ...] = (snn.SpikingNeuron, snn.LeakyParallel)
+MARKERS = {
+    SpikeMatMul: Kind.matmul,
+    SpikeMask: Kind.mask,
+    SpikeSum: Kind.sum,
+    SpikeMax: Kind.max,
+    ResidualAdd: Kind.add,
+}
+MERGED_AT_ONCE = 16  # tables of batches; fewer take more time, more take memory
+
+
+class Counter:
+    """Counts forward passes of a network, whose weights must not change meanwhile.
+
+    Args:
+        model: The network; what is compiled in it runs eagerly while it is counted.
+        timesteps: Timesteps T that its layers hold in one call, 1 in a loop over time;
+            `model.timesteps` by default. Needed where shapes do not tell.
+        neurons: Classes of its neurons; their output is the spikes, or a tuple that starts with
+            them.
+
+    Raises:
+        EnergyError: There is no neuron in it, or nothing to count.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        timesteps: int | None = None,
+        neurons: tuple[type[nn.Module], ...] = NEURONS,
+    ) -> None:
+        self.model = model
+        known = getattr(model, "timesteps", None)
+        self.timesteps = known if timesteps is None and isinstance(known, int) else timesteps
+        prober = Prober()
+        self._calls = {
+            name: Calls(name.replace("_orig_mod.", ""), kind, prober)
+            for name, module in model.named_modules()
+            if (kind := _kind_of(module, neurons)) is not None
+        }
+        kinds = {calls.kind for calls in self._calls.values()}
+        network = type(getattr(model, "_orig_mod", model)).__name__
+        if Kind.neuron not in kinds:
+            raise EnergyError(
+                f"{network} has no spiking neuron, so there are no spikes to count; known are "
+                f"{', '.join(kind.__name__ for kind in neurons)}: give others as "
+                "neurons=(YourNeuron,)"
+            )
+        if not kinds & {Kind.conv, Kind.linear}:
+            raise EnergyError(f"{network} has no convolution or linear layer")
+        self._ran: dict[str, Calls] = {}  # in this batch, in the order of their first calls
+        self._tables: list[LayerTable] = []
+        self._failure: EnergyError | None = None
+        self._attached = ExitStack()
+
+    @contextmanager
+    def counting(self, samples: int) -> Iterator[None]:
+        """Count the forward pass inside; `samples` is B."""
+        self.start(samples)
+        try:
+            yield
+        except BaseException:
+            self.stop(keep=False)
+            raise
+        self.stop()
+
+    def start(self, samples: int) -> None:
+        """Attach the hooks for one batch of `samples`."""
+        self.stop(keep=False)
+        if not samples:
+            raise EnergyError("the batch is empty")
+        self._attached.enter_context(_eager(self.model))
+        for name, module in self.model.named_modules():
+            if name in self._calls:
+                self._calls[name].reset(samples, self.timesteps)
+                handle = module.register_forward_hook(self._hook(name), with_kwargs=True)
+                self._attached.callback(handle.remove)
+
+    def stop(self, keep: bool = True) -> None:
+        """Detach the hooks and add the batch to the table, or drop it."""
+        self._attached.close()
+        ran, self._ran = self._ran, {}
+        if not keep or self._failure or not ran:
+            return
+        try:
+            layers = _join([calls.counted for calls in ran.values()], self.timesteps)
+            table = LayerTable(layers, sum(p.numel() for p in self.model.parameters()))
+            self._tables.append(table)
+            if len(self._tables) == MERGED_AT_ONCE:
+                self._tables = [merge(self._tables)]
+        except (EnergyError, ValueError) as error:
+            self._failure = EnergyError(str(error))
+
+    @property
+    def samples(self) -> int:
+        """Samples counted so far."""
+        return sum(table.samples for table in self._tables)
+
+    def table(self) -> LayerTable:
+        """What was counted.
+
+        Raises:
+            EnergyError: Nothing was, or something could not be.
+        """
+        if self._failure:
+            raise self._failure
+        if not self._tables:
+            raise EnergyError("nothing was counted: no batch ran through the network")
+        try:
+            self._tables = [merge(self._tables)]
+        except ValueError as error:
+            raise EnergyError(str(error)) from None
+        return self._tables[0]
+
+    def _hook(self, name: str) -> Callable[..., None]:
+        calls = self._calls[name]
+
+        def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any], out: Any) -> None:
+            if self._failure:  # the forward pass goes on; `table` will say what was wrong
+                return
+            self._ran.setdefault(name, calls)
+            first = calls is next((c for c in self._ran.values() if c.kind in WEIGHTED), None)
+            if kwargs:  # into the order of the signature: operands differ in what they do
+                args = inspect.signature(module.forward).bind(*args, **kwargs).args
+            inputs = [value for value in args if isinstance(value, Tensor)]
+            out = out if isinstance(out, Tensor) else out[0]
+            try:
+                with torch.no_grad():
+                    calls.count(module, inputs, out, first)
+            except NotFiniteError:
+                self._failure = EnergyError(f"layer {calls.name} meets NaN or infinite values")
+            except EnergyError as error:
+                self._failure = EnergyError(f"layer {calls.name}: {error}")
+
+        return hook
+
+
+def count(
+    model: nn.Module,
+    batch: Tensor,
+    timesteps: int | None = None,
+    neurons: tuple[type[nn.Module], ...] = NEURONS,
+) -> LayerTable:
+    """Count one batch through a network, in evaluation mode and without gradients.
+
+    Args:
+        model: The network; it is left in the mode it was in.
+        batch: Its input, samples first: [B, ...].
+        timesteps: As of `Counter`.
+        neurons: As of `Counter`.
+
+    Raises:
+        EnergyError: The network or the batch cannot be counted.
+    """
+    counter = Counter(model, timesteps, neurons)
+    with _evaluating(model), counter.counting(len(batch)):
+        model(batch)
+    return counter.table()
+
+
+def coverage(model: nn.Module, batch: Tensor, table: LayerTable) -> float:
+    """Share of a network's dense work that a table of the same batch accounts for.
+
+    One, unless there are matrix products outside of layers and markers. What the network does is
+    measured by torch's FlopCounterMode, which knows every operation but no spikes, and which counts
+    two for each multiply-accumulate.
+    """
+    # FlopCounterMode does not see into the fused attention of a CPU.
+    math, flops = sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False)
+    with _evaluating(model), _eager(model), math, flops:
+        getattr(model, "_orig_mod", model)(batch)
+    total = flops.get_total_flops() / 2
+    return sum(layer.dense_padded for layer in table.layers) / total if total else 1.0
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; each module gets its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def _eager(model: nn.Module) -> Iterator[None]:
+    """Run eagerly what is compiled: hooks break a graph into pieces, and recompile it each time."""
+    with ExitStack() as undo:
+        for module in model.modules():
+            if (compiled := module._compiled_call_impl) is not None:  # by module.compile()
+                undo.callback(setattr, module, "_compiled_call_impl", compiled)
+                module._compiled_call_impl = None
+            wrapped: Any = module._modules.get("_orig_mod")  # by torch.compile(module)
+            if wrapped is not None:
+                undo.callback(setattr, module, "forward", module.forward)
+                module.forward = wrapped.__call__
+        yield
+
+
+def _join(calls: list[list[Layer]], known: int | None) -> list[Layer]:
+    """Layers of the calls of a batch, when layers are known to hold so many timesteps a call."""
+    neurons = [own for own in calls if own[0].kind is Kind.neuron] or calls
+    timesteps = max(call.timesteps for own in neurons for call in own)
+    if timesteps == 1:  # a loop, if it is more than one step
+        timesteps = min(len(own) for own in neurons)
+        if known and known > 1 and timesteps % known == 0:
+            timesteps = known  # every neuron is used in several places
+        for own in calls:
+            held = max(call.timesteps for call in own)
+            if 1 < timesteps <= len(own) and held > 1:
+                raise EnergyError(
+                    f"layer {own[0].name} seems to hold {held} timesteps in each of {len(own)} "
+                    "calls: if the network loops over time, give timesteps=1"
+                )
+    if known not in (None, 1, timesteps):
+        raise EnergyError(
+            f"the neurons ran {timesteps} timesteps of {calls[0][0].samples} samples, not "
+            f"{known}: check timesteps and the number of samples"
+        )
+    layers = [join_calls(own, timesteps) for own in calls]
+    weighted = [layer for layer in layers if layer.kind in WEIGHTED]
+    if weighted:
+        weighted[-1].last = True
+    return layers
+
+
+def _kind_of(module: nn.Module, neurons: tuple[type[nn.Module], ...]) -> Kind | None:
+    if isinstance(module, neurons):
+        return Kind.neuron
+    if isinstance(module, CONVS):
+        return Kind.conv
+    if isinstance(module, nn.Linear):
+        return Kind.linear
+    return next((kind for marker, kind in MARKERS.items() if isinstance(module, marker)), None)

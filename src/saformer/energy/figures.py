@@ -1,0 +1,148 @@
+"""Figures of one count: energy by layer and by stage, firing rates, and where spiking pays.
+
+Drawn without pyplot, so they need no display and leave no state. Colours are Okabe and Ito's, told
+apart by the colour-blind, and differ in lightness, so they survive grey print.
+"""
+
+from collections.abc import Sequence
+from math import isnan, nan
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from saformer.energy.conventions import Counted
+from saformer.energy.costs import FP32, Cost
+from saformer.energy.table import Kind, LayerTable
+
+MAC, AC = "#0072b2", "#e69f00"
+STAGES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000", "#f0e442")
+STYLES = ("-", "--", "-.", ":")
+NOTE = "estimated arithmetic energy on 45 nm constants, not measured"
+
+
+def by_layer(counted: Counted) -> Figure:
+    """Bars of microjoules an image, one for each layer that costs anything, in network order."""
+    rows = [row for row in counted.rows if row.acs or row.macs]
+    fig, ax = _new(8, 1.2 + 0.28 * len(rows))
+    y = np.arange(len(rows))
+    macs = [row.macs * FP32.mac / 1e6 for row in rows]
+    acs = [row.acs * FP32.add / 1e6 for row in rows]
+    ax.barh(y, macs, color=MAC, label="multiply-accumulates (MAC)")
+    ax.barh(y, acs, left=macs, color=AC, label="accumulates (AC)")
+    total = sum(macs) + sum(acs)
+    for i, value in enumerate(np.add(macs, acs)):
+        ax.annotate(f" {100 * value / total:.1f} %", (value, i), va="center", fontsize=8)
+    ax.set_yticks(y, [row.name for row in rows], fontsize=8)
+    ax.invert_yaxis()
+    ax.margins(x=0.12)
+    ax.set_xlabel(f"µJ per image, convention {counted.convention.name}\n{NOTE}")
+    ax.legend(loc="best", fontsize=8)
+    ax.set_title(f"{total:.3g} µJ per image, by layer")
+    return fig
+
+
+def by_stage(counts: Sequence[Counted]) -> Figure:
+    """One stacked bar for each convention: the same run, counted differently."""
+    totals = [
+        {
+            stage: sum(
+                (row.macs * FP32.mac + row.acs * FP32.add) / 1e6
+                for row in counted.rows
+                if row.stage == stage
+            )
+            for stage in dict.fromkeys(row.stage for row in counted.rows)
+        }
+        for counted in counts
+    ]
+    stages = [stage for stage in totals[0] if any(total[stage] for total in totals)]
+    fig, ax = _new(8, 1.6 + 0.5 * len(counts))
+    left = np.zeros(len(counts))
+    names = [counted.convention.name for counted in counts]
+    for i, stage in enumerate(stages):
+        values = np.array([total[stage] for total in totals])
+        hatch = "//" if i >= len(STAGES) else None
+        ax.barh(names, values, left=left, color=STAGES[i % len(STAGES)], hatch=hatch, label=stage)
+        left += values
+    for i, value in enumerate(left):
+        ax.annotate(f" {value:.3g}", (value, i), va="center", fontsize=8)
+    ax.invert_yaxis()
+    ax.margins(x=0.1)
+    ax.set_xlabel(f"µJ per image\n{NOTE}")
+    fig.legend(ncols=4, fontsize=8, loc="outside lower center", frameon=False)
+    ax.set_title("The same run under each convention, by stage")
+    return fig
+
+
+def rates(table: LayerTable) -> Figure:
+    """Heat map of firing rates: neuron layers down, timesteps across."""
+    neurons = table.of(Kind.neuron)
+    each = np.stack(
+        [layer.nonzero_t.numpy() / (layer.inputs / layer.timesteps) for layer in neurons]
+    )
+    fig, ax = _new(3.4 + 0.62 * each.shape[1], 1.3 + 0.28 * len(neurons))
+    image = ax.imshow(each, vmin=0, vmax=1, cmap="cividis", aspect="auto")
+    for (row, column), value in np.ndenumerate(each):
+        colour = "white" if value < 0.5 else "black"
+        ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=7)
+    ax.set_xticks(range(each.shape[1]), [str(t + 1) for t in range(each.shape[1])])
+    ax.set_yticks(range(len(neurons)), [layer.name for layer in neurons], fontsize=8)
+    ax.set_xlabel("timestep")
+    ax.set_title("Firing rates")
+    fig.colorbar(image, ax=ax, label="spikes per neuron and step")
+    return fig
+
+
+def crossover(costs: Sequence[Cost]) -> Figure:
+    """Energy over that of the twin, by mean firing rate, for each hardware model."""
+    fig, ax = _new(8, 5)
+    rate = costs[0].rate
+    low, high = min(0.01, rate / 2) or 0.01, max(1.0, 2 * rate)
+    x = np.geomspace(low, high, 50)
+    for i, cost in enumerate(costs):
+        colour, style = STAGES[i % len(STAGES)], STYLES[i % len(STYLES)]
+        label = f"{cost.name} / {cost.twin}: {cost.ratio:.2g}, even at {_rate(cost.crossover)}"
+        ax.plot(x, [cost.ratio_at(r) for r in x], style, color=colour, label=label)
+        ax.plot(rate or nan, cost.ratio, "o", color=colour, markersize=5)
+    if not rate:
+        ax.annotate("nothing fires", (0.5, 0.5), xycoords="axes fraction", ha="center")
+    ax.axhline(1, color="black", linewidth=0.8)
+    if rate:
+        ax.axvline(rate, color="black", linewidth=0.8, linestyle=":")
+        ax.annotate(f" this network: {rate:.3f}", (rate, 0.02), xycoords=("data", "axes fraction"))
+    ax.annotate("the twin costs less", (low, 1), (2, 4), textcoords="offset points", fontsize=8)
+    text = "the spiking network costs less"
+    ax.annotate(text, (low, 1), (2, -4), textcoords="offset points", fontsize=8, va="top")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.set_xlim(low, high)
+    ax.set_xlabel("mean firing rate of the inputs of weight layers")
+    ax.set_ylabel("estimated energy, spiking / twin")
+    fig.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
+    ax.set_title("Where spiking pays, by hardware model")
+    return fig
+
+
+def save(figures: dict[str, Figure], folder: Path) -> dict[str, Path]:
+    """Write each figure as PNG; returns the paths by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {name: folder / f"{name}.png" for name in figures}
+    for name, figure in figures.items():
+        figure.savefig(paths[name], dpi=150, bbox_inches="tight", metadata={"Software": None})
+    return paths
+
+
+def _rate(crossover: float) -> str:
+    return "-" if isnan(crossover) else f"{crossover:.2g}" if crossover > 0 else "no rate"
+
+
+def _new(width: float, height: float) -> tuple[Figure, matplotlib.axes.Axes]:
+    fig = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(fig)
+    ax = fig.subplots()
+    ax.spines[["top", "right"]].set_visible(False)
+    return fig, ax

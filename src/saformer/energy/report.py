@@ -1,0 +1,221 @@
+"""The report of one count: tables for people and programs, figures, in one folder."""
+
+import csv
+import json
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.table import Table
+
+from saformer.energy import figures
+from saformer.energy.conventions import apply, preset
+from saformer.energy.costs import Cost, cost_model, millijoules
+from saformer.energy.settings import EnergyConfig
+from saformer.energy.summary import conventions, costs, layer_rates, layer_rows, scalars
+from saformer.energy.table import Kind, LayerTable
+
+WORDING = (
+    "Estimated arithmetic energy on 45 nm constants; excludes memory, routing and control unless a "
+    "memory model is named; not measured on hardware."
+)
+
+NOT_SPIKES = "Layers behind the first whose input is not spikes"
+
+
+def write(table: LayerTable, config: EnergyConfig, folder: Path, facts: dict[str, Any]) -> None:
+    """Write report.md, table.tex, layers.csv, energy.json and the figures.
+
+    Args:
+        table: What was counted.
+        config: Convention and hardware models.
+        folder: Where to; made if needed.
+        facts: What else belongs to the numbers: model, data, versions, commit.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = layer_rows(table, config)
+    with (folder / "layers.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+    record = {
+        "estimate": True,
+        "wording": WORDING,
+        "convention": config.convention,
+        "scalars": scalars(table, config),
+        "conventions_mJ": {
+            counted.convention.name: millijoules(cost_model("horowitz45").cost(counted).snn_pJ)
+            for counted in conventions(table, config)
+        },
+        "costs": [_cost(cost) for cost in costs(table, config)],
+        "rates": layer_rates(table),
+        "layers": rows,
+        "not_spikes": table.not_spikes,
+        **facts,
+    }
+    (folder / "energy.json").write_text(json.dumps(_no_nan(record), indent=2) + "\n")
+    (folder / "report.md").write_text(markdown(table, config, facts))
+    (folder / "table.tex").write_text(latex_row(table, config, facts))
+    figures.save(draw(table, config), folder)
+
+
+def draw(table: LayerTable, config: EnergyConfig) -> dict[str, figures.Figure]:
+    """The figures of a count, by file name."""
+    counted = apply(table, preset(config.convention))
+    drawn = {
+        "energy_by_layer": figures.by_layer(counted),
+        "energy_by_stage": figures.by_stage(conventions(table, config)),
+        "crossover": figures.crossover(costs(table, config)),
+    }
+    if table.of(Kind.neuron):
+        drawn["firing_rates"] = figures.rates(table)
+    return drawn
+
+
+def terminal(table: LayerTable, config: EnergyConfig) -> list[Table | str]:
+    """The tables of the report for a terminal."""
+    shown: list[Table | str] = []
+    for title, (header, *rows) in _tables(table, config).items():
+        grid = Table(title=title, title_justify="left", box=SIMPLE)
+        for i, word in enumerate(header):
+            grid.add_column(word, no_wrap=True, justify="left" if i == 0 else "right")
+        for row in rows:
+            grid.add_row(*row)
+        shown.append(grid)
+    if table.not_spikes:
+        shown.append(f"{NOT_SPIKES}: {', '.join(table.not_spikes)}")
+    return shown
+
+
+def markdown(table: LayerTable, config: EnergyConfig, facts: dict[str, Any]) -> str:
+    """The report as a page."""
+    named = scalars(table, config)
+    lines = [
+        f"# Energy of {facts.get('model', 'the network')}",
+        "",
+        WORDING,
+        f"{_samples(table, facts)}, T = {table.timesteps}, convention `{config.convention}`.",
+        "",
+        f"**{named['energy/total_mJ']:.4g} mJ** an image (standard error "
+        f"{named['energy/total_mJ_se']:.2g}), {named['energy/sop_G']:.4g} G synaptic operations, "
+        f"{named['energy/ratio_ann']:.2g} of the FP32 ANN of the same shape. LIF updates, not in "
+        f"it: {named['energy/lif_mJ']:.3g} mJ. Dead neurons {named['neurons/dead_frac']:.1%}, "
+        f"saturated {named['neurons/saturated_frac']:.1%}.",
+    ]
+    if table.not_spikes:
+        lines += ["", f"{NOT_SPIKES}: {', '.join(f'`{name}`' for name in table.not_spikes)}."]
+    for title, (header, *rows) in _tables(table, config).items():
+        lines += ["", f"## {title}", ""]
+        lines += [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
+    drawn = ("energy_by_layer", "energy_by_stage", "firing_rates", "crossover")
+    lines += ["", *(f"![{name}]({name}.png)" for name in drawn)]
+    return "\n".join(lines) + "\n"
+
+
+def _tables(table: LayerTable, config: EnergyConfig) -> dict[str, list[list[str]]]:
+    """The tables of the report by title; the first row of each is its header."""
+    horowitz = cost_model("horowitz45")
+    by_convention = [["convention", "AC", "MAC", "energy"]]
+    for counted in conventions(table, config):
+        energy = _energy(horowitz.cost(counted).snn_pJ)
+        row = [counted.convention.name, _count(counted.acs), _count(counted.macs), energy]
+        by_convention.append(row)
+    by_model = [["hardware model", "spiking", "twin", "of what", "ratio", "pays below rate"]]
+    for cost in costs(table, config):
+        pays = f"{cost.crossover:.3f}" if cost.crossover > 0 else "never"
+        if isnan(cost.crossover):  # nothing fires
+            pays = "-"
+        energies = [_energy(cost.snn_pJ), _energy(cost.ann_pJ)]
+        by_model.append([cost.name, *energies, cost.twin, f"{cost.ratio:.3g}", pays])
+    by_layer = [["layer", "input", "rate", "MAC a step", "AC", "MAC", "energy", "share"]]
+    for one in layer_rows(table, config):
+        if one["acs"] or one["macs"]:
+            counts = [_count(one[name]) for name in ("macs_per_step", "acs", "macs")]
+            share = [_energy(one["uJ"] * 1e6), f"{100 * one['share']:.1f} %"]
+            by_layer.append([one["layer"], one["input"], f"{one['rate']:.3f}", *counts, *share])
+    return {
+        f"Layers, convention {config.convention}, per image": by_layer,
+        "Conventions, per image": by_convention,
+        "Hardware models, per image": by_model,
+    }
+
+
+def latex_row(table: LayerTable, config: EnergyConfig, facts: dict[str, Any]) -> str:
+    """One row of a publication table, under a comment that names its columns."""
+    exact, paper, strict = (
+        apply(table, preset(name)) for name in ("exact", "spikformer_paper", "strict")
+    )
+    horowitz = cost_model("horowitz45")
+    energies = [millijoules(horowitz.cost(c).snn_pJ) for c in (exact, paper, strict)]
+    beside = horowitz.cost(exact).parts_beside
+    with_state = energies[0] + millijoules(beside.get("lif", 0.0) + beside.get("state", 0.0))
+    twin = cost_model("yan2024_twin").cost(exact).ratio
+    accuracy = facts.get("accuracy")
+    cells = [
+        str(facts.get("model", "network")).replace("_", r"\_"),
+        f"{table.params / 1e6:.2f}",
+        str(table.timesteps),
+        f"{exact.acs / 1e9:.3g} / {paper.acs / 1e9:.3g}",
+        " / ".join(f"{value:.3g}" for value in energies),
+        f"{with_state:.3g}",
+        f"{twin:.2f}",
+        f"{100 * accuracy:.2f}" if accuracy is not None else "--",
+    ]
+    header = (
+        "Method & Param (M) & T & OPs (G) exact / paper & Energy (mJ) exact / paper / strict "
+        "& + LIF and state (mJ) & twin ratio & Acc (\\%)"
+    )
+    return (
+        f"% {header}\n% {WORDING}\n"
+        f"% {_samples(table, facts)}; conventions and models: docs/energy.md\n"
+        f"{' & '.join(cells)} \\\\\n"
+    )
+
+
+def _samples(table: LayerTable, facts: dict[str, Any]) -> str:
+    """How many images of what were counted."""
+    words = [str(facts[name]) for name in ("dataset", "split") if name in facts]
+    return " ".join([f"{table.samples} images", *(["of"] if words else []), *words])
+
+
+def _no_nan(value: Any) -> Any:
+    """The same with null for what is not a number, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _no_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_no_nan(inner) for inner in value]
+    return None if isinstance(value, float) and isnan(value) else value
+
+
+def _cost(cost: Cost) -> dict[str, Any]:
+    """A hardware model's estimate as plain values, with what makes it up."""
+    model = cost_model(cost.name)
+    return {
+        "model": cost.name,
+        "technology": model.technology,
+        "snn_mJ": millijoules(cost.snn_pJ),
+        "twin": cost.twin,
+        "twin_mJ": millijoules(cost.ann_pJ),
+        "ratio": cost.ratio,
+        "crossover_rate": cost.crossover,
+        "rate": cost.rate,
+        "parts_mJ": {name: millijoules(value) for name, value in cost.parts.items()},
+        "beside_mJ": {name: millijoules(value) for name, value in cost.parts_beside.items()},
+    }
+
+
+def _count(value: float) -> str:
+    """A count in three digits with its unit."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.3g}"
+
+
+def _energy(picojoules: float) -> str:
+    """An energy in three digits with its unit."""
+    for unit, size in (("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3)):
+        if picojoules >= size:
+            return f"{picojoules / size:.3g} {unit}"
+    return f"{picojoules:.3g} pJ"

@@ -1,0 +1,51 @@
+"""Settings of energy counting: plain dataclasses that import no torch."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from saformer.errors import SettingError, require
+from saformer.suggest import suggest
+
+CONVENTIONS = (
+    *("exact", "spikformer_paper", "spikingformer_script", "sdt", "neurobench", "strict"),
+)
+"""Names of the conventions in `saformer.energy.conventions`."""
+
+COSTS = (
+    *("horowitz45", "horowitz45_fp16", "horowitz45_int8", "horowitz45_ann_int8"),
+    *("lemaire2022", "yan2024_twin", "memory_simple"),
+)
+"""Names of the hardware models in `saformer.energy.costs`."""
+
+
+def require_known(setting: str, name: str, known: Iterable[str]) -> None:
+    """Raise a `SettingError` with the nearest name unless `name` is one of the `known`."""
+    names = list(known)
+    if name not in names:
+        hint = suggest(name, names)
+        rule = f"{setting} must be one of {', '.join(names)}, not {name}"
+        raise SettingError(f"{rule}.{hint}" if hint else rule)
+
+
+@dataclass(kw_only=True)
+class EnergyConfig:
+    """What is counted, how often, and into which estimates it is turned."""
+
+    enabled: bool = True
+    """Count operations on validation and test batches."""
+    convention: str = "exact"
+    """Which operations count as what; the bounds `strict` and `spikformer_paper` come along."""
+    costs: list[str] = field(default_factory=lambda: list(COSTS))
+    """Hardware models that are reported, each with its own twin network."""
+    samples: int = 256
+    """Images counted in a validation epoch; a test always counts all."""
+    every_n_epochs: int = 1
+    """Count in every n-th validation epoch."""
+
+    def __post_init__(self) -> None:
+        require_known("energy.convention", self.convention, CONVENTIONS)
+        for name in self.costs:
+            require_known("energy.costs", name, COSTS)
+        require(self.samples >= 1, "energy.samples", "be at least 1", self.samples)
+        every = self.every_n_epochs
+        require(every >= 1, "energy.every_n_epochs", "be at least 1", every)

@@ -1,0 +1,116 @@
+"""One count in numbers and rows: the metrics that are logged and the table that is written.
+
+Every number is an estimate; the names say of what, and the files say under which convention.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from saformer.energy.conventions import Counted, apply, preset
+from saformer.energy.costs import Cost, cost_model, millijoules
+from saformer.energy.settings import CONVENTIONS, EnergyConfig
+from saformer.energy.table import Kind, LayerTable
+
+Scalars = dict[str, float]
+
+
+def scalars(table: LayerTable, config: EnergyConfig) -> Scalars:
+    """Metrics of one count by name, all per image.
+
+    `energy/*_mJ` is FP32 arithmetic of synaptic operations in 45 nm (`horowitz45`) under the
+    configured convention, except where the name says otherwise; LIF updates stand beside it.
+    """
+    counted = apply(table, preset(config.convention))
+    horowitz = cost_model("horowitz45")
+    cost = horowitz.cost(counted)
+    bounds = {
+        name: horowitz.cost(apply(table, preset(convention))).snn_pJ
+        for name, convention in (("strict", "strict"), ("paper", "spikformer_paper"))
+    }
+    int8 = cost_model("horowitz45_ann_int8").cost(counted)
+    neurons = table.of(Kind.neuron)
+    updates = sum(layer.inputs for layer in neurons)
+    cells = sum(layer.spikes_of_neuron.numel() for layer in neurons)
+    named = {
+        "energy/total_mJ": millijoules(cost.snn_pJ),
+        "energy/total_mJ_se": millijoules(cost.se_pJ),
+        "energy/mac_mJ": millijoules(cost.parts.get("macs", 0.0)),
+        "energy/ac_mJ": millijoules(cost.parts.get("acs", 0.0)),
+        "energy/sop_G": counted.acs / 1e9,
+        **{f"energy/{name}_mJ": millijoules(value) for name, value in bounds.items()},
+        "energy/lif_mJ": millijoules(cost.parts_beside.get("lif", 0.0)),
+        "energy/ann_fp32_mJ": millijoules(cost.ann_pJ),
+        "energy/ann_int8_mJ": millijoules(int8.ann_pJ),
+        "energy/ratio_ann": cost.ratio,
+        "energy/n_samples": float(table.samples),
+        "rate/mean": sum(layer.nonzero for layer in neurons) / updates if updates else 0.0,
+        "rate/weighted": counted.rate,
+    }
+    for name, shown in (("yan2024_twin", "twin_ratio"), ("lemaire2022", "lemaire_uJ")):
+        if name in config.costs:
+            other = cost_model(name).cost(counted)
+            named[f"energy/{shown}"] = other.ratio if "ratio" in shown else other.snn_pJ / 1e6
+    for share in ("dead", "saturated"):
+        total = sum(getattr(layer, share) * layer.spikes_of_neuron.numel() for layer in neurons)
+        named[f"neurons/{share}_frac"] = total / cells if cells else 0.0
+    return named
+
+
+def layer_rates(table: LayerTable) -> dict[str, list[float]]:
+    """Firing rate of every neuron layer at each timestep."""
+    return {
+        layer.name: (layer.nonzero_t / (layer.inputs / layer.timesteps)).tolist()
+        for layer in table.of(Kind.neuron)
+        if layer.inputs
+    }
+
+
+def layer_means(table: LayerTable) -> Scalars:
+    """Firing rate of every neuron layer as a metric."""
+    return {f"rate/{layer.name}": layer.rate for layer in table.of(Kind.neuron)}
+
+
+def costs(table: LayerTable, config: EnergyConfig) -> list[Cost]:
+    """The network under every configured hardware model."""
+    counted = apply(table, preset(config.convention))
+    return [cost_model(name).cost(counted) for name in config.costs]
+
+
+def layer_rows(table: LayerTable, config: EnergyConfig) -> list[Mapping[str, Any]]:
+    """One row for each layer, for CSV, JSON and `wandb.Table`; counts and energies per image."""
+    counted = apply(table, preset(config.convention))
+    paper = {row.name: row for row in apply(table, preset("spikformer_paper")).rows}
+    cost = cost_model("horowitz45").cost(counted)
+    beside: dict[str, float] = {}
+    for item in cost.beside:
+        beside[item.row.name] = beside.get(item.row.name, 0.0) + item.pJ
+    return [
+        {
+            "layer": row.name,
+            "kind": row.kind.value,
+            "stage": row.stage,
+            "input": row.layer.values.value,
+            "rate": row.layer.rate,
+            "macs_per_step": row.layer.dense / row.layer.samples / row.layer.timesteps,
+            "acs": row.acs,
+            "macs": row.macs,
+            "paper_ops": paper[row.name].acs + paper[row.name].macs,
+            "uJ": cost.layers.get(row.name, 0.0) / 1e6,
+            "share": cost.layers.get(row.name, 0.0) / cost.snn_pJ if cost.snn_pJ else 0.0,
+            "beside_uJ": beside.get(row.name, 0.0) / 1e6,
+            "dead": row.layer.dead if row.kind is Kind.neuron else None,
+            "saturated": row.layer.saturated if row.kind is Kind.neuron else None,
+            **{
+                f"rate_t{t}": value / (row.layer.inputs / row.layer.timesteps)
+                for t, value in enumerate(row.layer.nonzero_t.tolist(), 1)
+                if row.layer.inputs
+            },
+        }
+        for row in counted.rows
+    ]
+
+
+def conventions(table: LayerTable, config: EnergyConfig) -> list[Counted]:
+    """The count under the configured convention and under every other."""
+    names = dict.fromkeys([config.convention, *CONVENTIONS])
+    return [apply(table, preset(name)) for name in names]
