@@ -63,7 +63,7 @@ def forward(law: Law, x: Tensor, b: Tensor, c: Tensor, th: Tensor) -> tuple[Tens
     n = x.to(state_dtype(x)).mul(-scale)
     edge = _edge(law, minus_th, n.dtype)
     for last, row in itertools.pairwise(n.unbind(0)):
-        row.add_(_kept(law, last, edge).mul(decay))
+        row.add_(F.threshold(last, edge, 0.0).mul_(decay) if law.hard else last.mul(decay))
         if law.soft:
             row.sub_((last <= edge).to(n.dtype).mul_(minus_th))
     spikes = torch.empty_like(n, dtype=x.dtype)
@@ -83,14 +83,17 @@ def backward(
         vjp_(law.surrogate, p, gs, law.alpha)
     g = p if x is None else torch.empty_like(p)
     for t in reversed(range(len(g))):
-        later = g[t + 1].mul(decay) if t + 1 < len(g) else None
+        later = g[t + 1] if t + 1 < len(g) else None
         if law.reset_has_gradient:
-            through_spike = gs[t] if later is None else torch.addcmul(gs[t], n[t], later)
+            through_spike = gs[t] if later is None else torch.addcmul(gs[t], n[t], later.mul(decay))
             vjp_(law.surrogate, p[t], through_spike, law.alpha)
         if g is not p:
             g[t].copy_(p[t])
         if later is not None:
-            g[t].add_(_threshold_backward(later, n[t], edge) if law.hard else later)
+            # In place, since a fresh buffer for each pass would cost as much as the pass.
+            g[t].add_(
+                _threshold_backward(later, n[t], edge).mul_(decay) if law.hard else later.mul(decay)
+            )
     if x is None:
         return g.mul_(scale), None, None, None
     gb = -(g[1:] * _kept(law, n[:-1], edge)).sum()
