@@ -1,9 +1,10 @@
 """What counting costs beside a plain forward pass: `python -m benchmarks.energy_counting`.
 
 A middle-sized network (dim 192, two blocks, 32 x 32 pixels, T = 4) is evaluated without gradients,
-as our Trainer does it, plainly and under each tool. Rounds are interleaved and CPU time of the
-process is compared, so that ratios hold on a busy machine. NeuroBench and syops are measured where
-they are installed: `pip install neurobench==2.3.0 syops==0.0.5 progress`.
+as our Trainer does it, plainly and under each tool; its neurons run on our backend `torch` and, for
+comparison, on the loop of stock `snn.Leaky`. Rounds are interleaved and CPU time of the process is
+compared, so that ratios hold on a busy machine. NeuroBench and syops are measured where they are
+installed: `pip install --no-deps neurobench==2.3.0 syops==0.0.5 progress`.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.report import save, table
 from saformer.energy import Counter, apply
-from saformer.models.settings import AttentionConfig, ModelConfig, NeuronConfig
+from saformer.models.settings import AttentionConfig, Backend, ModelConfig, NeuronConfig
 from saformer.models.transformer import SpikingTransformer
 
 Run = Callable[[nn.Module, Tensor], float | None]
@@ -127,13 +128,13 @@ def stopwatch(times: list[float]) -> Iterator[None]:
     times.append(time.process_time() - start)
 
 
-def network() -> SpikingTransformer:
+def network(backend: Backend) -> SpikingTransformer:
     """The network, with BatchNorm statistics under which its neurons fire."""
     torch.manual_seed(0)
     model = SpikingTransformer(
         ModelConfig(name="mid", dim=192, depth=2, num_heads=6, patch_size=4),
         AttentionConfig(),
-        NeuronConfig(),
+        NeuronConfig(backend=backend),
         in_channels=3,
         image_size=32,
         num_classes=10,
@@ -184,7 +185,6 @@ def measure(model: nn.Module, batch_size: int, rounds: int) -> dict[str, Any]:
         operations = f"{seen / 1e6:.2f}" if seen else ""
         milliseconds = f"{1e3 * statistics.median(times[name]):.0f}"
         rows.append([name, milliseconds, f"{ratio[name]:.2f}", operations])
-    print(f"batches of {batch_size}")
     table(["tool", "median ms of CPU", "of plain", "M operations an image"], rows)
     return {"batch_size": batch_size, "ratio": ratio, "operations": counted}
 
@@ -197,9 +197,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    model = network()
-    with torch.no_grad():
-        measured = [measure(model, size, args.rounds) for size in args.batch_sizes]
+    measured = []
+    for backend in (Backend.torch, Backend.loop):
+        model = network(backend)
+        for size in args.batch_sizes:
+            print(f"neurons on backend {backend.value}, batches of {size}")
+            with torch.no_grad():
+                measured.append({"backend": backend.value, **measure(model, size, args.rounds)})
     save("energy_counting", {**vars(args), "measured": measured})
 
 
