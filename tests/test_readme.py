@@ -24,7 +24,7 @@ COMMANDS = [
     line.partition("#")[0].strip()
     for block in blocks("bash")
     for line in block.splitlines()
-    if line.startswith(("python train.py", "python eval.py"))
+    if line.startswith(("python train.py", "python eval.py", "saformer-energy"))
 ]
 
 
@@ -41,8 +41,8 @@ def test_the_two_commands_are_the_ones_make_knows():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_composes(cli, command):
-    """Each train.py and eval.py command of README gives a configuration that passes the checks."""
-    _python, script, *words = shlex.split(command)
+    """Each command of README that Hydra reads gives a configuration that passes the checks."""
+    script, *words = shlex.split(command.removeprefix("python ").removeprefix("saformer-"))
     flags = [word for word in words if word.startswith("-") and word != "-m"]
     words = [word.split(",")[0] for word in words if not word.startswith("-")]
     code, out, err = cli(script.removesuffix(".py"), *words, *(flags or ["--cfg", "job"]))
@@ -95,6 +95,31 @@ def test_links_lead_somewhere():
         for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
             if not target.startswith(("http", "mailto")):
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_results_are_the_measured_ones():
+    """The numbers in README stand in benchmarks/results/, where their commands put them."""
+    shown = " ".join(README.partition("## Results")[2].partition("\n## ")[0].split())
+
+    def measured(name: str) -> dict:
+        return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+
+    digits, startup, neuron = measured("digits"), measured("startup"), measured("neuron")
+    default_malloc = measured("neuron_default_malloc")
+    accuracies = sorted(run["test_top1"] for run in digits["runs"])
+    for text in (
+        f"{digits['median']['test_top1']:.1%}".replace("%", " %"),
+        f"{100 * accuracies[0]:.1f} to {100 * accuracies[-1]:.1f}",
+        f"{digits['median']['wall_s']:.0f} s",
+        f"{digits['median']['peak_MiB'] / 1024:.2f} GiB",
+        f"{startup['median_s']['train.py --cfg job']:.2f} s",
+        *(f"`{name}` {neuron['speedup'][name]:.1f} times" for name in ("torch", "compile")),
+        f"`torch` is {default_malloc['speedup']['torch']:.1f} times",
+        f"and `compile` {default_malloc['speedup']['compile']:.1f} times",
+        f"{neuron['of_floor']['compile']:.2f} times",
+        digits["machine"]["cpu"],
+    ):
+        assert text in shown, text
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """docs/energy.md says what the program does: its example, tables, names and commands are run."""
 
+import json
 import re
 import shlex
 from dataclasses import fields
@@ -228,6 +229,17 @@ def test_the_page_compares_conventions_as_they_are():
         for name, value in zip(names, values, strict=True):
             chosen = getattr(PRESETS[name], choice)
             assert value == (words[chosen] if isinstance(chosen, bool) else chosen.value), choice
+
+
+def test_the_cost_of_counting_is_the_measured_one():
+    """The table of ratios is what the benchmark wrote."""
+    path = Path(__file__).parents[2] / "benchmarks" / "results" / "energy_counting.json"
+    measured = json.loads(path.read_text())["measured"]
+    header, *rows = cells(section("What counting costs"), "tool")
+    assert header[1:] == [f"{one['backend']}, batch {one['batch_size']}" for one in measured]
+    assert {tool for tool, *_ in rows} == measured[0]["ratio"].keys() - {"plain"}
+    for tool, *ratios in rows:
+        assert ratios == [f"{one['ratio'][tool]:.2f}" for one in measured], tool
 
 
 @pytest.mark.parametrize("name", CONVENTIONS)

@@ -44,6 +44,8 @@ class EnergyConfig:
 
     def __post_init__(self) -> None:
         require_known("energy.convention", self.convention, CONVENTIONS)
+        rule = "name at least one hardware model"
+        require(len(self.costs) > 0, "energy.costs", rule, self.costs)
         for name in self.costs:
             require_known("energy.costs", name, COSTS)
         require(self.samples >= 1, "energy.samples", "be at least 1", self.samples)
