@@ -21,10 +21,15 @@ WRONG = [
     ("sweep=timesteps", "there is no setting 'sweep'."),
     ("~foo", "there is no setting 'foo'."),
     # An option that a group does not have.
-    ("dataset=cifar", "dataset has no option 'cifar'. Options: digits, fashion_mnist"),
+    (
+        "dataset=cifar",
+        "dataset has no option 'cifar'. Did you mean 'cifar10'? "
+        "Options: cifar10, cifar100, digits, fashion_mnist",
+    ),
     (
         "dataset=digit",
-        "dataset has no option 'digit'. Did you mean 'digits'? Options: digits, fashion_mnist",
+        "dataset has no option 'digit'. Did you mean 'digits'? "
+        "Options: cifar10, cifar100, digits, fashion_mnist",
     ),
     (
         "hydra/launcher=submitit_slurm",

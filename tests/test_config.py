@@ -99,4 +99,5 @@ def test_completion_of_an_option(tmp_path):
         env=env,
         cwd=tmp_path,
     )
-    assert done.stdout.split() == ["dataset=digits", "dataset=fashion_mnist"]
+    options = ["cifar10", "cifar100", "digits", "fashion_mnist"]
+    assert done.stdout.split() == [f"dataset={option}" for option in options]

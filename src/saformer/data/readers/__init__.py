@@ -31,9 +31,11 @@ def read(config: DatasetConfig) -> ImageSet:
         SettingError: There is no reader of that name, or its data has another shape than `config`.
         DataError: The files are missing or damaged.
     """
-    from saformer.data.readers import digits, fashion_mnist
+    from saformer.data.readers import cifar, digits, fashion_mnist
 
     readers: dict[str, Callable[[DatasetConfig], ImageSet]] = {
+        "cifar10": cifar.read,
+        "cifar100": cifar.read,
         "digits": digits.read,
         "fashion_mnist": fashion_mnist.read,
     }

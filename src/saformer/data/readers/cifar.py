@@ -1,0 +1,132 @@
+"""CIFAR-10 and CIFAR-100 from the official python files (cs.toronto.edu/~kriz/cifar.html).
+
+They are pickles, and a pickle can run code when it is read. Only what these files are made of is
+let through: dictionaries, lists, strings, bytes and arrays of numbers.
+"""
+
+import pickle
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saformer.data.readers import ImageSet
+from saformer.data.settings import DatasetConfig
+from saformer.errors import DataError
+
+
+class Layout(NamedTuple):
+    """How one of the two is laid down."""
+
+    folder: str
+    """Folder that the archive unpacks to."""
+    train: tuple[str, ...]
+    """Training files."""
+    test: str
+    """Test file."""
+    labels: str
+    """Key of the class numbers."""
+    classes: int
+    """Classes K."""
+
+
+LAYOUTS = {
+    "cifar10": Layout(
+        folder="cifar-10-batches-py",
+        train=tuple(f"data_batch_{i}" for i in range(1, 6)),
+        test="test_batch",
+        labels="labels",
+        classes=10,
+    ),
+    "cifar100": Layout(
+        folder="cifar-100-python",
+        train=("train",),
+        test="test",
+        labels="fine_labels",
+        classes=100,
+    ),
+}
+ARCHIVES = {
+    "cifar10": "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    "cifar100": "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+}
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """How Python 3 writes bytes into a pickle that Python 2 can read."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it asks for text in {encoding}, which no CIFAR file does")
+    return text.encode(encoding)
+
+
+# Everything that numpy puts into these pickles, by the names of old and new numpy.
+ALLOWED: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): _encode,
+    **{
+        (module, "_reconstruct"): np.empty(0).__reduce__()[0]
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+    },
+}
+
+
+def read(config: DatasetConfig) -> ImageSet:
+    """Read all images, 32x32 RGB, with their class numbers (the fine ones of CIFAR-100).
+
+    Looks in `dataset.root` and in the archive's folder below it.
+
+    Raises:
+        DataError: A file is missing, cut off, or something else.
+    """
+    layout, root = LAYOUTS[config.name], Path(config.root or "")
+    fix = (
+        f"Get {ARCHIVES[config.name]} and unpack it there (tar -xzf), or set dataset.root to "
+        "where it is."
+    )
+    inside = root / layout.folder
+    folder = inside if inside.is_dir() else root
+    missing = [name for name in (*layout.train, layout.test) if not (folder / name).is_file()]
+    if missing:
+        count = len(layout.train) + 1
+        found = f"{count - len(missing)} (the first missing: {missing[0]})"
+        raise DataError(folder, f"{count} files of {config.name}", found, fix)
+    batches = [_batch(folder / name, layout) for name in layout.train]
+    train_x, train_y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return ImageSet(train_x, train_y, *_batch(folder / layout.test, layout))
+
+
+def _batch(path: Path, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Images and class numbers of one file."""
+    fix = "Remove it and unpack the archive again."
+    try:
+        with path.open("rb") as file:
+            batch = _Unpickler(file, encoding="latin1").load()
+    except OSError as error:
+        raise DataError(path, "a readable file", str(error.strerror), "Check it.") from None
+    except Exception as error:  # what a damaged pickle raises depends on where it is damaged
+        found = f"what cannot be read ({str(error).partition(chr(10))[0] or type(error).__name__})"
+        raise DataError(path, "a CIFAR file", found, fix) from None
+    if not isinstance(batch, dict) or not {"data", layout.labels} <= batch.keys():
+        keys = f"keys {sorted(map(str, batch))}" if isinstance(batch, dict) else "something else"
+        raise DataError(path, f"data and {layout.labels}", keys, fix)
+    x, y = np.asarray(batch["data"]), np.asarray(batch[layout.labels])
+    if x.dtype != np.uint8 or x.ndim != 2 or x.shape[1] != 3072 or y.shape != x.shape[:1]:
+        shapes = f"{x.dtype} {x.shape} and {y.shape}"
+        raise DataError(path, "uint8 (n, 3072) and n class numbers", shapes, fix)
+    if not len(y) or y.dtype.kind != "i" or y.min() < 0 or y.max() >= layout.classes:
+        found = f"{y.min()} to {y.max()}" if len(y) else "none"
+        raise DataError(path, f"class numbers 0 to {layout.classes - 1}", found, fix)
+    images = x.reshape(-1, 3, 32, 32)
+    return torch.from_numpy(images.copy()), torch.from_numpy(y.astype(np.int64))
+
+
+class _Unpickler(pickle.Unpickler):
+    """Builds arrays and plain values, and refuses everything else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR file does")
+        return ALLOWED[module, name]
