@@ -264,6 +264,21 @@ def test_damaged_data_is_told_in_one_line(train):
     assert err.startswith("error: ") and "train-images-idx3-ubyte" in err
 
 
+def test_a_run_without_validation_ends_well(train):
+    """Validation switched off: the last epoch is tested, and no objective is made up."""
+    code, out, err = train("run", "+trainer.limit_val_batches=0")
+    assert (code, err) == (0, "")
+    assert "no epoch was validated" in out
+    assert results("run")["best"] is None and 0 <= results("run")["test"]["test/top1"] <= 1
+
+
+def test_a_run_without_a_test_says_so(train):
+    """Test switched off: one line says that there is no result."""
+    code, _, err = train("run", "+trainer.limit_test_batches=0")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("error: no test batch ran")
+
+
 def test_several_values_run_one_after_the_other(cli):
     """-m makes one run for each value, each in a folder of its own."""
     code, _out, err = cli("train", *SHORT, "-m", "hydra.sweep.dir=sweep", "timesteps=1,2")

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 from datetime import datetime
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +72,18 @@ def train(config: Config, run_dir: Path) -> float | tuple[float, ...]:
             raise KeyboardInterrupt
         best = trainer.checkpoint_callback
         chosen = best.best_model_path if isinstance(best, ModelCheckpoint) else None
-        scores = trainer.test(
+        tested = trainer.test(
             module, data, ckpt_path=chosen or None, weights_only=True, verbose=False
-        )[0]
+        )
     except MisconfigurationException as error:
         # Arguments of Trainer and callbacks are the user's; Lightning looks at some of them late.
         raise UserError(f"Lightning: {' '.join(str(error).split())}") from error
     finally:
         finish()
+    if not tested:
+        raise UserError("no test batch ran, so there is no result: drop trainer.limit_test_batches")
     shown = os.path.relpath(chosen or run_dir)
-    log.info("test acc %.2f %%   %s", 100 * scores["test/top1"], shown)
+    log.info("test acc %.2f %%   %s", 100 * tested[0]["test/top1"], shown)
     return _objective(config.objective, run_dir)
 
 
@@ -168,14 +171,15 @@ def _energy_monitor(config: Config, folder: Path) -> EnergyMonitor:
 
 
 def _objective(names: list[str], run_dir: Path) -> float | tuple[float, ...]:
-    """Metrics of the best epoch, from what was written about it."""
-    best = json.loads((run_dir / "results.json").read_text())["best"] or {}
+    """Metrics of the best epoch, from what was written about it; NaN if none was validated."""
+    best = json.loads((run_dir / "results.json").read_text())["best"]
+    if best is None:
+        log.warning("no epoch was validated, so there is no objective")
+        best = dict.fromkeys(names, nan)
     for name in names:
         if name not in best:
             known = ", ".join(key for key in best if "/" in key)
-            raise UserError(
-                f"objective={name} was not measured in the best epoch. It has {known or 'nothing'}"
-            )
+            raise UserError(f"objective={name} was not measured in the best epoch. It has {known}")
     values = tuple(float(best[name]) for name in names)
     return values[0] if len(values) == 1 else values
 
