@@ -153,8 +153,25 @@ def test_a_report_needs_a_checkpoint(cli):
     assert "ckpt_path=outputs/" in err
 
 
+def test_a_report_without_a_test_batch(cli, checkpoint):
+    """One line says that there is no result."""
+    code, _, err = cli("energy", f"ckpt_path={checkpoint}", "+trainer.limit_test_batches=0")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("error: no test batch ran")
+
+
 @pytest.mark.slow
-def test_two_ranks_count_as_one(checkpoint):
+def test_two_ranks_train(tmp_path):
+    """A training on two processes ends well on both."""
+    Path("train.py").write_text("from saformer.cli import train\ntrain()\n")
+    command = [sys.executable, "train.py", *SHORT, "trainer.devices=2", "+trainer.strategy=ddp"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_two_ranks_count_count_as_one(checkpoint):
     """The whole test set on two processes gives the very same counts as on one, and one report."""
     Path("energy.py").write_text("from saformer.cli import energy\nenergy()\n")
     command = [sys.executable, "energy.py", f"ckpt_path={checkpoint}", "trainer.accelerator=cpu"]

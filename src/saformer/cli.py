@@ -52,6 +52,7 @@ def energy() -> None:
 
 def _train(composed: DictConfig) -> float | tuple[float, ...]:
     config = check(composed)
+    config.require_counted()
     from saformer import experiment
 
     return experiment.train(config, Path(HydraConfig.get().runtime.output_dir))

@@ -155,14 +155,13 @@ class Config:
         require(self.epochs >= 1, "epochs", "be at least 1", self.epochs)
         rule = "name at least one metric"
         require(len(self.objective) > 0, "objective", rule, self.objective)
-        self._require_counted()
         require(self.seed >= 0, "seed", "be 0 or more", self.seed)
         used = self.scheduler.warmup_epochs + self.scheduler.cooldown_epochs
         rule = f"leave room for scheduler.warmup_epochs + scheduler.cooldown_epochs = {used}"
         require(self.epochs > used or used == 0, "epochs", rule, self.epochs)
 
-    def _require_counted(self) -> None:
-        """Refuse to wait for a count that some epochs, or all, will not make."""
+    def require_counted(self) -> None:
+        """Refuse to train towards a count that some epochs, or all, will not make."""
         watched = [("objective", name) for name in self.objective]
         for key, node in self.callbacks.items():
             monitor = node.get("monitor") if isinstance(node, dict) else None

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from math import nan
 from pathlib import Path
@@ -75,15 +76,15 @@ def train(config: Config, run_dir: Path) -> float | tuple[float, ...]:
         tested = trainer.test(
             module, data, ckpt_path=chosen or None, weights_only=True, verbose=False
         )
+        trainer.strategy.barrier()  # the first rank is still writing what all of them read
     except MisconfigurationException as error:
         # Arguments of Trainer and callbacks are the user's; Lightning looks at some of them late.
         raise UserError(f"Lightning: {' '.join(str(error).split())}") from error
     finally:
         finish()
-    if not tested:
-        raise UserError("no test batch ran, so there is no result: drop trainer.limit_test_batches")
+    scores = _scores(tested)
     shown = os.path.relpath(chosen or run_dir)
-    log.info("test acc %.2f %%   %s", 100 * tested[0]["test/top1"], shown)
+    log.info("test acc %.2f %%   %s", 100 * scores["test/top1"], shown)
     return _objective(config.objective, run_dir)
 
 
@@ -148,7 +149,14 @@ def _test(config: Config, checkpoint: dict[str, Any], *callbacks: Callback) -> d
         enable_checkpointing=False,
         enable_model_summary=False,
     )
-    return {k: float(v) for k, v in trainer.test(module, data, verbose=False)[0].items()}
+    return _scores(trainer.test(module, data, verbose=False))
+
+
+def _scores(tested: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What `Trainer.test` measured."""
+    if not tested:
+        raise UserError("no test batch ran, so there is no result: drop trainer.limit_test_batches")
+    return {name: float(value) for name, value in tested[0].items()}
 
 
 def _beside_run(config: Config, what: str) -> Path:

@@ -152,6 +152,21 @@ def test_a_compiled_backbone_is_counted_eagerly_and_stays_compiled(tmp_path, mod
     assert calls
 
 
+def test_neurons_on_the_compile_backend_are_counted(tmp_path, compose):
+    """The coverage pass runs eagerly what refuses to be compiled under a FLOP counter."""
+    config = compose("model.dim=16", "model.num_heads=2", "neuron.backend=compile")
+    monitor = EnergyMonitor(EnergyConfig(), tmp_path, {})
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        callbacks=[monitor],
+    )
+    trainer.test(SAFormerModule(config, {}), loader(), verbose=False)
+    assert monitor.scalars["energy/coverage"] == 1
+
+
 def test_counting_changes_no_number_of_the_training(tmp_path, module, compose):
     """With and without counting, the same seed gives the same losses."""
     losses = []

@@ -202,7 +202,7 @@ def _to_wandb(logger: WandbLogger, table: LayerTable, config: EnergyConfig, fold
     from saformer.energy.summary import layer_rows
 
     rows = layer_rows(table, config)
-    columns = list(rows[0])
-    logger.log_table("energy/layers", columns, [list(row.values()) for row in rows])
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    logger.log_table("energy/layers", columns, [[row.get(key) for key in columns] for row in rows])
     for image in sorted(folder.glob("*.png")):
         logger.log_image(f"energy/{image.stem}", [str(image)])

@@ -194,9 +194,11 @@ def coverage(model: nn.Module, batch: Tensor, table: LayerTable) -> float:
     measured by torch's FlopCounterMode, which knows every operation but no spikes, and which counts
     two for each multiply-accumulate.
     """
-    # FlopCounterMode does not see into the fused attention of a CPU.
+    # FlopCounterMode does not see into the fused attention of a CPU, and what is compiled, such as
+    # a neuron on backend `compile`, refuses to run under it.
     math, flops = sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False)
-    with _evaluating(model), _eager(model), math, flops:
+    stance = torch.compiler.set_stance("force_eager")
+    with _evaluating(model), _eager(model), stance, math, flops:
         getattr(model, "_orig_mod", model)(batch)
     total = flops.get_total_flops() / 2
     return sum(layer.dense_padded for layer in table.layers) / total if total else 1.0

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ def write(table: LayerTable, config: EnergyConfig, folder: Path, facts: dict[str
     folder.mkdir(parents=True, exist_ok=True)
     rows = layer_rows(table, config)
     with (folder / "layers.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else [])
+        # A layer that runs once has fewer rates than others.
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)
     record = {
@@ -98,7 +99,8 @@ def markdown(table: LayerTable, config: EnergyConfig, facts: dict[str, Any]) -> 
         f"{_samples(table, facts)}, T = {table.timesteps}, convention `{config.convention}`.",
         "",
         f"**{named['energy/total_mJ']:.4g} mJ** an image (standard error "
-        f"{named['energy/total_mJ_se']:.2g}), {named['energy/sop_G']:.4g} G synaptic operations, "
+        f"{named.get('energy/total_mJ_se', nan):.2g}), "
+        f"{named['energy/sop_G']:.4g} G synaptic operations, "
         f"{named['energy/ratio_ann']:.2g} of the FP32 ANN of the same shape. LIF updates, not in "
         f"it: {named['energy/lif_mJ']:.3g} mJ. Dead neurons {named['neurons/dead_frac']:.1%}, "
         f"saturated {named['neurons/saturated_frac']:.1%}.",

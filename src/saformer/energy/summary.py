@@ -4,6 +4,7 @@ Every number is an estimate; the names say of what, and the files say under whic
 """
 
 from collections.abc import Mapping
+from math import isnan
 from typing import Any
 
 from saformer.energy.conventions import Counted, apply, preset
@@ -53,7 +54,8 @@ def scalars(table: LayerTable, config: EnergyConfig) -> Scalars:
     for share in ("dead", "saturated"):
         total = sum(getattr(layer, share) * layer.spikes_of_neuron.numel() for layer in neurons)
         named[f"neurons/{share}_frac"] = total / cells if cells else 0.0
-    return named
+    # Of one image there is no standard error, and JSON knows no NaN.
+    return {name: value for name, value in named.items() if not isnan(value)}
 
 
 def layer_rates(table: LayerTable) -> dict[str, list[float]]:

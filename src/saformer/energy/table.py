@@ -140,7 +140,7 @@ class LayerTable:
 
     @property
     def timesteps(self) -> int:
-        return self.layers[0].timesteps if self.layers else 0
+        return max((layer.timesteps for layer in self.layers), default=0)
 
     @property
     def not_spikes(self) -> list[str]:
