@@ -31,7 +31,7 @@ from saformer.errors import UserError, require
 from saformer.logger import build_logger, finish
 from saformer.module import SAFormerModule
 from saformer.noise import quiet
-from saformer.provenance import git_state, versions, write_run_json
+from saformer.provenance import git_state, versions, write_json, write_run_json
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def evaluate(config: Config, checkpoint: dict[str, Any]) -> float:
     """
     scores = _test(config, checkpoint)
     result = _beside_run(config, "eval").with_suffix(".json")
-    result.write_text(json.dumps({**scores, "config": to_dict(config)}, indent=2) + "\n")
+    write_json(result, {**scores, "config": to_dict(config)})
     log.info("test acc %.2f %%   %s", 100 * scores["test/top1"], os.path.relpath(result))
     return scores["test/top1"]
 

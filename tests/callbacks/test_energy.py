@@ -40,21 +40,20 @@ def module(compose) -> SAFormerModule:
     return made
 
 
+def quiet_trainer(*callbacks: Callback, **options) -> pl.Trainer:
+    """A trainer on the CPU that writes and shows nothing by itself."""
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet |= {"enable_model_summary": False, "accelerator": "cpu"}
+    return pl.Trainer(callbacks=list(callbacks), **(quiet | options))
+
+
 def fit(
     module: SAFormerModule, folder: Path, *others: Callback, epochs: int = 2, **options
 ) -> tuple[pl.Trainer, EnergyMonitor]:
     """Train with an EnergyMonitor on batches of four."""
     config = EnergyConfig(**{key: options.pop(key) for key in list(options) if key in CONFIG})
     monitor = EnergyMonitor(config, folder / "energy", {"model": "tiny"})
-    trainer = pl.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        callbacks=[monitor, *others],
-        **{"logger": False, "enable_checkpointing": False, **options},
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        default_root_dir=folder,
-    )
+    trainer = quiet_trainer(monitor, *others, max_epochs=epochs, default_root_dir=folder, **options)
     trainer.fit(module, loader(), loader())
     return trainer, monitor
 
@@ -138,13 +137,7 @@ def test_a_compiled_backbone_is_counted_eagerly_and_stays_compiled(tmp_path, mod
     calls = []
     module.backbone.compile(backend=lambda graph, inputs: calls.append(1) or graph.forward)
     compiled = module.backbone._compiled_call_impl
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        callbacks=[EnergyMonitor(EnergyConfig(), tmp_path, {})],
-    )
+    trainer = quiet_trainer(EnergyMonitor(EnergyConfig(), tmp_path, {}))
     trainer.test(module, loader(), verbose=False)
     assert module.backbone._compiled_call_impl is compiled
     assert not calls
@@ -156,13 +149,7 @@ def test_neurons_on_the_compile_backend_are_counted(tmp_path, compose):
     """The coverage pass runs eagerly what refuses to be compiled under a FLOP counter."""
     config = compose("model.dim=16", "model.num_heads=2", "neuron.backend=compile")
     monitor = EnergyMonitor(EnergyConfig(), tmp_path, {})
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        callbacks=[monitor],
-    )
+    trainer = quiet_trainer(monitor)
     trainer.test(SAFormerModule(config, {}), loader(), verbose=False)
     assert monitor.scalars["energy/coverage"] == 1
 
@@ -173,14 +160,8 @@ def test_counting_changes_no_number_of_the_training(tmp_path, module, compose):
     for folder, callbacks in (("with", True), ("without", False)):
         pl.seed_everything(0, verbose=False)
         again = SAFormerModule(compose("model.dim=16", "model.num_heads=2", "epochs=20"), {})
-        trainer = pl.Trainer(
-            max_epochs=2,
-            accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            callbacks=[EnergyMonitor(EnergyConfig(), tmp_path / folder, {})] if callbacks else [],
-        )
+        counting = [EnergyMonitor(EnergyConfig(), tmp_path / folder, {})] if callbacks else []
+        trainer = quiet_trainer(*counting, max_epochs=2)
         trainer.fit(again, loader(), loader())
         losses.append([float(trainer.callback_metrics[k]) for k in ("train/loss", "val/loss")])
     assert losses[0] == losses[1]
@@ -189,13 +170,7 @@ def test_counting_changes_no_number_of_the_training(tmp_path, module, compose):
 def test_bad_activations_and_empty_sets_are_told_in_one_line(tmp_path, module):
     """NaN is reported with the layer that meets it; an empty loader counts nothing, and says so."""
     monitor = EnergyMonitor(EnergyConfig(), tmp_path, {})
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        callbacks=[monitor],
-    )
+    trainer = quiet_trainer(monitor)
     with pytest.raises(UserError, match=r"^layer stem\.stages\.0\.conv meets NaN .*values$"):
         trainer.test(module, loader(x=X * float("nan")), verbose=False)
     monitor.on_test_start(trainer, module)

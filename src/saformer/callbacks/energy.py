@@ -7,6 +7,7 @@ callback says it.
 import json
 import logging
 import os
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,14 @@ from torch import nn
 
 from saformer.energy.counter import Counter, coverage
 from saformer.energy.settings import EnergyConfig
-from saformer.energy.summary import Scalars, layer_means, layer_rates, scalars
+from saformer.energy.summary import (
+    Scalars,
+    columns,
+    layer_means,
+    layer_rates,
+    layer_rows,
+    scalars,
+)
 from saformer.energy.table import LayerTable, merge
 from saformer.provenance import write_whole
 
@@ -49,7 +57,7 @@ class EnergyMonitor(Callback):
         self.table: LayerTable | None = None
         """What the last validation or test counted."""
         self._counter: Counter | None = None
-        self._samples = 0
+        self._samples = 0.0
         self._coverage: float | None = None
         self._rates: list[str] = []
 
@@ -64,14 +72,14 @@ class EnergyMonitor(Callback):
         due = (trainer.current_epoch + 1) % self.config.every_n_epochs == 0
         alone = trainer.state.fn is not TrainerFn.FITTING  # trainer.validate()
         if (due or alone) and not trainer.sanity_checking:
-            self._begin(pl_module, -(-self.config.samples // trainer.world_size))
+            self._begin(pl_module, self.config.samples / trainer.world_size)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._begin(pl_module, None)
+        self._begin(pl_module, inf)
 
-    def _begin(self, pl_module: pl.LightningModule, samples: int | None) -> None:
+    def _begin(self, pl_module: pl.LightningModule, samples: float) -> None:
         self._counter = Counter(_network(pl_module))
-        self._samples = samples or 0
+        self._samples = samples
 
     def on_validation_batch_start(
         self,
@@ -81,8 +89,7 @@ class EnergyMonitor(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if self._counter and self._counter.samples < self._samples:
-            self._counter.start(len(batch[0]))
+        self._start_batch(batch)
 
     def on_test_batch_start(
         self,
@@ -92,7 +99,10 @@ class EnergyMonitor(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if self._counter:
+        self._start_batch(batch)
+
+    def _start_batch(self, batch: Any) -> None:
+        if self._counter and self._counter.samples < self._samples:
             self._counter.start(len(batch[0]))
 
     def on_validation_batch_end(
@@ -199,10 +209,8 @@ def _network(pl_module: pl.LightningModule) -> nn.Module:
 
 
 def _to_wandb(logger: WandbLogger, table: LayerTable, config: EnergyConfig, folder: Path) -> None:
-    from saformer.energy.summary import layer_rows
-
     rows = layer_rows(table, config)
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    logger.log_table("energy/layers", columns, [[row.get(key) for key in columns] for row in rows])
+    names = columns(rows)
+    logger.log_table("energy/layers", names, [[row.get(name) for name in names] for row in rows])
     for image in sorted(folder.glob("*.png")):
         logger.log_image(f"energy/{image.stem}", [str(image)])

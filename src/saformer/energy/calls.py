@@ -40,6 +40,19 @@ class Calls:
     _samples: int = 0
     _timesteps: int | None = None
 
+    def __post_init__(self) -> None:
+        by_kind: dict[Kind, Callable[..., Layer]] = {
+            Kind.neuron: self._neuron,
+            Kind.conv: self._weighted,
+            Kind.linear: self._weighted,
+            Kind.matmul: self._matmul,
+            Kind.mask: self._mask,
+            Kind.sum: self._reduce,
+            Kind.max: self._reduce,
+            Kind.add: self._add,
+        }
+        self._count = by_kind[self.kind]
+
     def reset(self, samples: int, timesteps: int | None) -> None:
         """Get ready for another batch of B samples, T in one call."""
         self._samples, self._timesteps = samples, timesteps
@@ -59,17 +72,7 @@ class Calls:
             NotFiniteError: A value is NaN or infinite.
         """
         self._first = first
-        by_kind: dict[Kind, Callable[..., Layer]] = {
-            Kind.neuron: self._neuron,
-            Kind.conv: self._weighted,
-            Kind.linear: self._weighted,
-            Kind.matmul: self._matmul,
-            Kind.mask: self._mask,
-            Kind.sum: self._reduce,
-            Kind.max: self._reduce,
-            Kind.add: self._add,
-        }
-        self.counted.append(by_kind[self.kind](module, inputs, out))
+        self.counted.append(self._count(module, inputs, out))
 
     def _fold(self, x: Tensor, features: int = 1) -> Tensor:
         return fold(x, features, self._samples, self._timesteps)

@@ -216,8 +216,8 @@ class Row:
 
     @property
     def follows_spikes(self) -> bool:
-        """Its count grows with the firing rate; that of an image, also of its zeros, does not."""
-        return self.event and not self.layer.static and self.layer.values is not Values.real
+        """Its count grows with the firing rate."""
+        return self.event and self.layer.carries_spikes
 
     @property
     def inputs(self) -> float:

@@ -127,13 +127,11 @@ def crossover(costs: Sequence[Cost]) -> Figure:
     return fig
 
 
-def save(figures: dict[str, Figure], folder: Path) -> dict[str, Path]:
-    """Write each figure as PNG; returns the paths by name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {name: folder / f"{name}.png" for name in figures}
+def save(figures: dict[str, Figure], folder: Path) -> None:
+    """Write each figure as `<name>.png`."""
     for name, figure in figures.items():
-        figure.savefig(paths[name], dpi=150, bbox_inches="tight", metadata={"Software": None})
-    return paths
+        path = folder / f"{name}.png"
+        figure.savefig(path, dpi=150, bbox_inches="tight", metadata={"Software": None})
 
 
 def _rate(crossover: float) -> str:

@@ -63,7 +63,15 @@ class Prober:
         self._found = WeakTensorKeyDictionary()
 
     def __call__(self, x: Tensor, known: Values | None = None) -> Probe:
-        """Totals of a tensor [T, B, ...], as `probe`."""
+        """Totals of a tensor.
+
+        Args:
+            x: Tensor [T, B, ...].
+            known: What such a tensor was seen to hold before; nothing: look closely.
+
+        Raises:
+            NotFiniteError: It holds NaN or infinite values.
+        """
         rows = _rows(x)
         if x.is_inference() or rows.data_ptr() != x.data_ptr():
             return _probe(rows, known)
@@ -74,19 +82,6 @@ class Prober:
             of_base[key] = _probe(rows, known)
         found: Probe = of_base[key]
         return found
-
-
-def probe(x: Tensor, known: Values | None = None) -> Probe:
-    """Totals of a tensor.
-
-    Args:
-        x: Tensor [T, B, ...].
-        known: What such a tensor was seen to hold before; nothing: look closely.
-
-    Raises:
-        NotFiniteError: It holds NaN or infinite values.
-    """
-    return _probe(_rows(x), known)
 
 
 def like_sample(totals: Tensor, x: Tensor) -> Tensor:

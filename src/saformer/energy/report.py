@@ -1,7 +1,6 @@
 """The report of one count: tables for people and programs, figures, in one folder."""
 
 import csv
-import json
 from math import isnan, nan
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,16 @@ from saformer.energy import figures
 from saformer.energy.conventions import apply, preset
 from saformer.energy.costs import Cost, cost_model, millijoules
 from saformer.energy.settings import EnergyConfig
-from saformer.energy.summary import conventions, costs, layer_rates, layer_rows, scalars
+from saformer.energy.summary import (
+    columns,
+    conventions,
+    costs,
+    layer_rates,
+    layer_rows,
+    scalars,
+)
 from saformer.energy.table import Kind, LayerTable
+from saformer.provenance import write_json
 
 WORDING = (
     "Estimated arithmetic energy on 45 nm constants; excludes memory, routing and control unless a "
@@ -36,8 +43,7 @@ def write(table: LayerTable, config: EnergyConfig, folder: Path, facts: dict[str
     folder.mkdir(parents=True, exist_ok=True)
     rows = layer_rows(table, config)
     with (folder / "layers.csv").open("w", newline="") as file:
-        # A layer that runs once has fewer rates than others.
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+        writer = csv.DictWriter(file, columns(rows))
         writer.writeheader()
         writer.writerows(rows)
     record = {
@@ -55,7 +61,7 @@ def write(table: LayerTable, config: EnergyConfig, folder: Path, facts: dict[str
         "not_spikes": table.not_spikes,
         **facts,
     }
-    (folder / "energy.json").write_text(json.dumps(_no_nan(record), indent=2) + "\n")
+    write_json(folder / "energy.json", _no_nan(record))
     (folder / "report.md").write_text(markdown(table, config, facts))
     (folder / "table.tex").write_text(latex_row(table, config, facts))
     figures.save(draw(table, config), folder)

@@ -83,9 +83,7 @@ def layer_rows(table: LayerTable, config: EnergyConfig) -> list[Mapping[str, Any
     counted = apply(table, preset(config.convention))
     paper = {row.name: row for row in apply(table, preset("spikformer_paper")).rows}
     cost = cost_model("horowitz45").cost(counted)
-    beside: dict[str, float] = {}
-    for item in cost.beside:
-        beside[item.row.name] = beside.get(item.row.name, 0.0) + item.pJ
+    total, by_layer, beside = cost.snn_pJ, cost.layers, cost.layers_beside
     return [
         {
             "layer": row.name,
@@ -97,8 +95,8 @@ def layer_rows(table: LayerTable, config: EnergyConfig) -> list[Mapping[str, Any
             "acs": row.acs,
             "macs": row.macs,
             "paper_ops": paper[row.name].acs + paper[row.name].macs,
-            "uJ": cost.layers.get(row.name, 0.0) / 1e6,
-            "share": cost.layers.get(row.name, 0.0) / cost.snn_pJ if cost.snn_pJ else 0.0,
+            "uJ": by_layer.get(row.name, 0.0) / 1e6,
+            "share": by_layer.get(row.name, 0.0) / total if total else 0.0,
             "beside_uJ": beside.get(row.name, 0.0) / 1e6,
             "dead": row.layer.dead if row.kind is Kind.neuron else None,
             "saturated": row.layer.saturated if row.kind is Kind.neuron else None,
@@ -110,6 +108,11 @@ def layer_rows(table: LayerTable, config: EnergyConfig) -> list[Mapping[str, Any
         }
         for row in counted.rows
     ]
+
+
+def columns(rows: list[Mapping[str, Any]]) -> list[str]:
+    """Names in all of the rows; a layer that runs once has fewer rates than others."""
+    return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def conventions(table: LayerTable, config: EnergyConfig) -> list[Counted]:

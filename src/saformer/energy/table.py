@@ -103,6 +103,11 @@ class Layer:
         return self.value_sum / self.inputs if self.inputs else 0.0
 
     @property
+    def carries_spikes(self) -> bool:
+        """Its input varies with the firing rate; an image, also its zeros, does not."""
+        return not self.static and self.values is not Values.real
+
+    @property
     def stage(self) -> str:
         """Where in the network it is: its name without numbers, cut after two words."""
         words = [word for word in self.name.split(".") if not word.isdigit()]

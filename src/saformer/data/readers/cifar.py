@@ -4,6 +4,7 @@ They are pickles, and a pickle can run code when it is read. Only what these fil
 let through: dictionaries, lists, strings, bytes and arrays of numbers.
 """
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,12 +88,12 @@ def read(config: DatasetConfig) -> ImageSet:
         "where it is."
     )
     inside = root / layout.folder
-    folder = inside if inside.is_dir() else root
-    missing = [name for name in (*layout.train, layout.test) if not (folder / name).is_file()]
+    folder = inside if os.path.isdir(inside) else root  # Path.is_dir raises where it may not look
+    files = (*layout.train, layout.test)
+    missing = [name for name in files if not os.path.isfile(folder / name)]
     if missing:
-        count = len(layout.train) + 1
-        found = f"{count - len(missing)} (the first missing: {missing[0]})"
-        raise DataError(folder, f"{count} files of {config.name}", found, fix)
+        found = f"{len(files) - len(missing)} (the first missing: {missing[0]})"
+        raise DataError(folder, f"{len(files)} files of {config.name}", found, fix)
     batches = [_batch(folder / name, layout) for name in layout.train]
     train_x, train_y = (torch.cat(parts) for parts in zip(*batches, strict=True))
     return ImageSet(train_x, train_y, *_batch(folder / layout.test, layout))

@@ -12,12 +12,10 @@ from saformer.energy.costs.yan import Yan2024Twin
 from saformer.energy.settings import require_known
 
 __all__ = [
-    "AC_PJ",
     "FP16",
     "FP32",
     "INT8",
     "INT32",
-    "MAC_PJ",
     "MODELS",
     "Arithmetic",
     "Cost",
@@ -30,9 +28,6 @@ __all__ = [
     "cost_model",
     "millijoules",
 ]
-
-AC_PJ, MAC_PJ = FP32.add, FP32.mac
-"""The two constants of the field's usual estimate, 0.9 and 4.6 pJ."""
 
 MODELS: dict[str, CostModel] = {
     model.name: model

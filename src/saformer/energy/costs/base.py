@@ -19,7 +19,6 @@ from math import nan
 import torch
 
 from saformer.energy.conventions import Counted, Row
-from saformer.energy.table import Values
 
 PJ_PER_MJ = 1e9
 
@@ -45,8 +44,7 @@ class Item:
     @property
     def follows_spikes(self) -> bool:
         """It grows with the firing rate."""
-        layer = self.row.layer
-        return self.event and layer.values is not Values.real and not layer.static
+        return self.event and self.row.layer.carries_spikes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +83,11 @@ class Cost:
     def layers(self) -> dict[str, float]:
         """The total by layer."""
         return _grouped((item.row.name, item.pJ) for item in self.items)
+
+    @property
+    def layers_beside(self) -> dict[str, float]:
+        """What is not in the total, by layer."""
+        return _grouped((item.row.name, item.pJ) for item in self.beside)
 
     @property
     def ratio(self) -> float:
