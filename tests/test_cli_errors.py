@@ -24,12 +24,14 @@ WRONG = [
     (
         "dataset=cifar",
         "dataset has no option 'cifar'. Did you mean 'cifar10'? "
-        "Options: cifar10, cifar100, digits, fashion_mnist",
+        "Options: cifar10, cifar100, cifar10_dvs, digits, digits_events, dvs128_gesture, "
+        "fashion_mnist, imagenet, tiny_imagenet",
     ),
     (
         "dataset=digit",
         "dataset has no option 'digit'. Did you mean 'digits'? "
-        "Options: cifar10, cifar100, digits, fashion_mnist",
+        "Options: cifar10, cifar100, cifar10_dvs, digits, digits_events, dvs128_gesture, "
+        "fashion_mnist, imagenet, tiny_imagenet",
     ),
     (
         "hydra/launcher=submitit_slurm",

@@ -49,6 +49,8 @@ class OptimizerConfig:
 
     lr: float
     """Peak learning rate, for the batch size it is used with; it is not scaled."""
+    lr_batch: int | None = None
+    """Effective batch (per device x devices x accumulation) that a recipe's lr belongs to."""
     weight_decay: float
     """Decoupled weight decay."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])

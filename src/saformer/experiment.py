@@ -56,7 +56,7 @@ def train(config: Config, run_dir: Path) -> float | tuple[float, ...]:
     if resume is not None:
         require_same_model(resume, saved_config(load_checkpoint(resume)), saved)
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    data = SpikingDataModule(config.dataset, config.augment, config.seed)
+    data = SpikingDataModule(config.dataset, config.augment, config.seed, config.timesteps)
     data.setup()  # before anything is written, so that missing data leaves no empty run
     module = SAFormerModule(config, saved)
     _require_disk(run_dir, module)
@@ -141,7 +141,7 @@ def _test(config: Config, checkpoint: dict[str, Any], *callbacks: Callback) -> d
     module = SAFormerModule(config, to_dict(config))
     load_weights(path, checkpoint, module)
     log.info("%s   %s", describe(module), path)
-    data = SpikingDataModule(config.dataset, config.augment, config.seed)
+    data = SpikingDataModule(config.dataset, config.augment, config.seed, config.timesteps)
     trainer = build(
         config.trainer,
         callbacks=[*callbacks, progress_bar()],

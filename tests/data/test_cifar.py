@@ -85,12 +85,12 @@ def folder(name, tmp_path) -> Path:
 @pytest.mark.parametrize("below", [True, False], ids=["unpacked in the root", "is the root"])
 def test_images_and_labels(name, folder, below):
     """Every pixel and label of every file, in its order, from either folder one may name."""
-    data = read(config(name, folder.parent if below else folder))
+    data = read(config(name, folder.parent if below else folder), 4)
     batches = [batch(name, seed) for seed in range(len(FILES[name][1]))]
     labels = b"fine_labels" if name == "cifar100" else b"labels"
     for x, y, parts in (
-        (data.train_x, data.train_y, batches[:-1]),
-        (data.test_x, data.test_y, batches[-1:]),
+        (data.x[data.train], data.y[data.train], batches[:-1]),
+        (data.x[data.test], data.y[data.test], batches[-1:]),
     ):
         pixels = np.concatenate([part[b"data"] for part in parts])
         assert torch.equal(x, torch.from_numpy(pixels).view(-1, 3, 32, 32))
@@ -105,19 +105,19 @@ def test_a_red_row_is_red(folder, name):
     contents[b"data"] = np.zeros((ROWS, 3072), np.uint8)
     contents[b"data"][:, :32] = 255
     dump(folder / files[0], contents)
-    image = read(config(name, folder)).train_x[0]
+    image = read(config(name, folder), 4).x[0]
     assert image[0, 0].eq(255).all()
     assert image.sum() == 32 * 255
 
 
 def test_files_of_python_3_are_read_too(name, folder):
     """Mirrors that were written anew by Python 3 hold the same."""
-    before = read(config(name, folder))
+    before = read(config(name, folder), 4)
     for seed, file in enumerate(FILES[name][1]):
         contents = {key.decode(): value for key, value in batch(name, seed).items()}
         (folder / file).write_bytes(pickle.dumps(contents, protocol=4))
-    after = read(config(name, folder))
-    assert torch.equal(before.train_x, after.train_x) and torch.equal(before.test_y, after.test_y)
+    after = read(config(name, folder), 4)
+    assert torch.equal(before.x, after.x) and torch.equal(before.y, after.y)
 
 
 def change(**changes):
@@ -160,7 +160,7 @@ def test_bad_files_are_named(name, folder, fault):
     path = folder / FILES[name][1][0]
     spoil(path, name)
     with pytest.raises(DataError) as error:
-        read(config(name, folder))
+        read(config(name, folder), 4)
     message = str(error.value)
     assert message.startswith(f"{path}: expected ") and answer in message, message
     assert message.endswith("Remove it and unpack the archive again.") and "\n" not in message
@@ -172,9 +172,9 @@ def test_missing_files_are_counted(name, folder):
     (folder / FILES[name][1][-1]).unlink()
     count = len(FILES[name][1])
     with pytest.raises(DataError, match=rf"expected {count} files of {name}, found {count - 1} "):
-        read(config(name, folder))
+        read(config(name, folder), 4)
     with pytest.raises(DataError, match=rf"found 0 .*https://.*{name[5:]}-python\.tar\.gz"):
-        read(config(name, folder / "nowhere"))
+        read(config(name, folder / "nowhere"), 4)
 
 
 class Evil:
@@ -200,7 +200,7 @@ def test_a_pickle_cannot_run_code(name, folder, payload, protocol):
     path = folder / FILES[name][1][0]
     path.write_bytes(pickle.dumps({"data": payload, "labels": [0]}, protocol=protocol))
     with pytest.raises(DataError, match="which no CIFAR file does"):
-        read(config(name, folder))
+        read(config(name, folder), 4)
     assert not Path("pwned").exists()
 
 

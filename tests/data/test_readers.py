@@ -37,10 +37,10 @@ def config(name: str, root: str | Path | None = None) -> DatasetConfig:
 
 def test_digits_are_whole():
     """1437 training and 360 test images, 8x8 grey, stretched to 0..255."""
-    data = readers.read(config("digits"))
-    assert data.train_x.shape == (1437, 1, 8, 8) and data.test_x.shape == (360, 1, 8, 8)
-    assert data.train_y.shape == (1437,) and data.test_y.shape == (360,)
-    for x, y in ((data.train_x, data.train_y), (data.test_x, data.test_y)):
+    data = readers.read(config("digits"), 4)
+    assert data.x.shape == (1797, 1, 8, 8) and data.y.shape == (1797,)
+    assert len(data.train) == 1437 and data.test.tolist() == list(range(1437, 1797))
+    for x, y in ((data.x[part], data.y[part]) for part in (data.train, data.test)):
         assert (x.dtype, y.dtype) == (torch.uint8, torch.int64)
         assert (x.min(), x.max()) == (0, 255)
         assert x.unique().numel() == 17
@@ -48,19 +48,19 @@ def test_digits_are_whole():
 
 def test_digits_are_the_known_ones():
     """Labels and class counts are those of the published data set, in its order."""
-    data = readers.read(config("digits"))
-    assert data.train_y[:10].tolist() == list(range(10))
-    assert data.test_y[-3:].tolist() == [8, 9, 8]
-    both = torch.cat([data.train_y, data.test_y])
+    data = readers.read(config("digits"), 4)
+    assert data.y[:10].tolist() == list(range(10))
+    assert data.y[-3:].tolist() == [8, 9, 8]
+    both = data.y
     assert torch.bincount(both).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     # The first row of the first image, a zero, is 0 0 5 13 9 1 0 0 on the scale of 0..16.
-    assert data.train_x[0, 0, 0].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]
+    assert data.x[0, 0, 0].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]
 
 
 def test_an_unknown_reader_is_answered_with_the_nearest():
     """A misspelt dataset.name gets the name that was meant."""
     with pytest.raises(SettingError, match=r"dataset\.name .*'digit'.*'digits'"):
-        readers.read(config("digit"))
+        readers.read(config("digit"), 4)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_an_unknown_reader_is_answered_with_the_nearest():
 def test_settings_that_the_data_do_not_fit_are_answered(changes, answer):
     """Sizes that are set to something else than the files hold are refused before training."""
     with pytest.raises(SettingError) as error:
-        readers.read(replace(config("digits"), **changes))
+        readers.read(replace(config("digits"), **changes), 4)
     assert str(error.value) == answer
 
 
@@ -122,9 +122,9 @@ def write(folder: Path, arrays: dict, compressed: bool = False) -> None:
 def test_fashion_mnist_is_found_and_read(root, arrays, place, compressed):
     """Plain or compressed, in the root, in torchvision's folder or in Debian's, all values come."""
     write(root / place, arrays, compressed)
-    data = readers.read(config("fashion_mnist", root))
+    data = readers.read(config("fashion_mnist", root), 4)
     for part in ("train", "test"):
-        x, y = getattr(data, f"{part}_x"), getattr(data, f"{part}_y")
+        x, y = data.x[getattr(data, part)], data.y[getattr(data, part)]
         assert (x.dtype, y.dtype) == (torch.uint8, torch.int64)
         assert np.array_equal(x.numpy(), arrays[part, "x"][:, None])
         assert np.array_equal(y.numpy(), arrays[part, "y"])
@@ -134,7 +134,7 @@ def test_own_files_come_before_debians(root, arrays):
     """What the person put into the root wins over what the system has."""
     write(root.parent / "debian", {key: array[:2] for key, array in arrays.items()})
     write(root, arrays)
-    assert len(readers.read(config("fashion_mnist", root)).train_x) == 7
+    assert len(readers.read(config("fashion_mnist", root), 4).train) == 7
 
 
 def test_a_message_tells_torchvisions_own_way(root, arrays):
@@ -142,14 +142,14 @@ def test_a_message_tells_torchvisions_own_way(root, arrays):
     write(root / "FashionMNIST" / "raw", arrays)
     (root / "FashionMNIST" / "raw" / NAMES["test", "x"]).write_bytes(b"")
     with pytest.raises(DataError) as error:
-        readers.read(config("fashion_mnist", root))
+        readers.read(config("fashion_mnist", root), 4)
     assert f"FashionMNIST({str(root)!r}, download=True)" in error.value.fix
 
 
 def refused(root: Path) -> DataError:
     """Read, and hand over the error after checking that its line has all four parts."""
     with pytest.raises(DataError) as caught:
-        readers.read(config("fashion_mnist", root))
+        readers.read(config("fashion_mnist", root), 4)
     error = caught.value
     message = str(error)
     assert "\n" not in message

@@ -69,8 +69,8 @@ def test_the_picks_are_pinned():
     """The same seed picks the same images on every machine and in every version."""
     labels = np.arange(1000) % 10
     picked, rest = stratified(labels, 100, 0, "dataset.val_fraction")
-    assert digest(picked) == "209fdaed08ad"
-    assert digest(rest) == "fd3f453d865f"
+    assert digest(list(map(str, picked))) == "a1031aeb2b45"
+    assert digest(list(map(str, rest))) == "4ebd493b3a20"
 
 
 @pytest.mark.parametrize("count", [0, 1, 9, 91, 99, 100, 1000])
@@ -85,9 +85,7 @@ def test_a_side_without_some_class_is_refused(count):
 
 
 def test_a_digest_names_a_set():
-    """The digest is that of the numbers: not of their order, their dtype or their layout."""
-    numbers = np.array([1, 5, 300_000], dtype=np.int64)
-    name = digest(numbers)
-    assert name == "9229f4b31c4e"
-    assert name == digest(numbers[::-1]) == digest(numbers.astype(">i4"))
-    assert name != digest(np.array([1, 5]))
+    """The digest is that of the names, whatever their order."""
+    names = ["cat_1", "cat_12", "dog_3"]
+    assert digest(names) == digest(names[::-1]) == "f0c865775d4f"
+    assert digest(names) != digest(names[:2])

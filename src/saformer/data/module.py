@@ -10,41 +10,42 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from saformer.data.augment import augment, erase, mix
-from saformer.data.readers import ImageSet, read
+from saformer.data.events import normalise
+from saformer.data.readers import read
 from saformer.data.settings import AugmentConfig, DatasetConfig
+from saformer.data.source import Items, Source
 from saformer.data.splits import digest, stratified
-from saformer.errors import require
+from saformer.errors import CheckpointError, require
 
 Batch = tuple[Tensor, Tensor]
 
 
 class ArraySet(Dataset[Batch]):
-    """Chosen items of an array in memory; a whole batch is one indexing operation.
+    """Chosen items of an array; a whole batch is one indexing operation.
 
     Args:
-        x: uint8 [N, ...].
+        x: uint8 [N, ...], in memory or mapped from disk.
         y: Class numbers [N].
-        indices: Items that belong to this set, in the order of an evaluation.
+        items: Numbers of the items that belong to this set, in the order of an evaluation.
+        resident: Hand out item numbers in the place of x, which is on the device already.
     """
 
-    def __init__(self, x: Tensor, y: Tensor, indices: Tensor) -> None:
-        self.x, self.y, self.indices = x, y, indices
+    def __init__(self, x: Tensor, y: Tensor, items: Items, resident: bool = False) -> None:
+        self.x, self.y, self.resident = x, y, resident
+        self.items = torch.from_numpy(items)
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.items)
 
-    def __getitem__(self, index: int) -> Batch:
-        item = self.indices[index]
-        return self.x[item], self.y[item]
-
-    def __getitems__(self, indices: list[int]) -> Batch:
-        items = self.indices[indices]
-        return self.x[items], self.y[items]
+    def __getitems__(self, places: list[int]) -> Batch:
+        items = self.items[places]
+        return items if self.resident else self.x[items], self.y[items]
 
 
 class SpikingDataModule(pl.LightningDataModule):
@@ -58,15 +59,20 @@ class SpikingDataModule(pl.LightningDataModule):
         dataset: What is read, how it is split and batched.
         augment: Training augmentation.
         seed: Seed of shuffling and augmentation.
+        timesteps: Frames T that a recording of events is cut into.
     """
 
-    def __init__(self, dataset: DatasetConfig, augment: AugmentConfig, seed: int) -> None:
+    def __init__(
+        self, dataset: DatasetConfig, augment: AugmentConfig, seed: int, timesteps: int
+    ) -> None:
         super().__init__()
-        self.dataset, self.augment, self.seed = dataset, augment, seed
+        self.dataset, self.augment, self.seed, self.timesteps = dataset, augment, seed, timesteps
         shape = (-1, 1, 1)  # broadcasts over [B, C, H, W] and [B, T, C, H, W]
         self._mean = torch.tensor(dataset.mean).view(shape)
         self._std = torch.tensor(dataset.std).view(shape)
+        self._source: Source | None = None
         self._sets: dict[str, ArraySet] = {}
+        self._resident: Tensor | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Read and split, once; later calls do nothing.
@@ -74,25 +80,53 @@ class SpikingDataModule(pl.LightningDataModule):
         Raises:
             UserError: The data cannot be read, or the split cannot be made.
         """
-        if self._sets:
+        if self._source is not None:
             return
-        images = read(self.dataset)
-        train, val = self._split(images)
+        source = read(self.dataset, self.timesteps)
+        train, val = self._split(source)
+        parts = {"train": train, "val": val, "test": source.test}
+        resident = self.dataset.device_resident
         self._sets = {
-            "train": ArraySet(images.train_x, images.train_y, train),
-            "val": ArraySet(images.train_x, images.train_y, val),
-            "test": ArraySet(images.test_x, images.test_y, torch.arange(len(images.test_y))),
+            name: ArraySet(source.x, source.y, items, resident) for name, items in parts.items()
         }
+        self._source = source
 
     def describe(self) -> dict[str, Any]:
-        """Sizes and digests of the three sets: which images each of them holds."""
+        """Sizes and digests of the three sets: which items each of them holds."""
+        source = self._source
+        assert source is not None  # set up
+        names = source.names or [str(i) for i in range(len(source.y))]
+        parts = {name: part.items.tolist() for name, part in self._sets.items()}
         return {
             "dataset": self.dataset.name,
+            "split": self.dataset.split.value,
             **{
-                name: {"size": len(part), "digest": digest(part.indices.numpy())}
-                for name, part in self._sets.items()
+                name: {"size": len(items), "digest": digest([names[i] for i in items])}
+                for name, items in parts.items()
             },
+            **source.facts,
         }
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the checkpoint keeps of the data: the split and its digests."""
+        return self.describe()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse to go on with other items than before.
+
+        Raises:
+            CheckpointError: A set holds other items than when the checkpoint was written.
+        """
+        now = self.describe()
+        for name in self._sets:
+            before = state_dict[name]
+            if before != now[name]:
+                raise CheckpointError(
+                    f"the checkpoint was trained with split={state_dict['split']}, whose {name} "
+                    f"set has {before['size']} items and digest {before['digest']}; now it has "
+                    f"{now[name]['size']} and {now[name]['digest']}: restore the files and the "
+                    "settings of dataset, or start without ckpt_path"
+                )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         part = self._sets["train"]
@@ -115,30 +149,57 @@ class SpikingDataModule(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """uint8 to normalised floats on the device of the batch; in training also augmented."""
         x, y = batch
-        x = x.float().div_(255)
+        if self.dataset.device_resident:
+            x = self._on_device(x.device)[x]
+        x = self._to_float(x)
         mean, std = self._mean.to(x.device), self._std.to(x.device)
         if self.trainer is None or not self.trainer.training:
             return (x - mean) / std, y
         draws = self._generator(x.device)
         x = (augment(x, self.augment, draws) - mean) / std
         x = erase(x, self.augment, draws)  # after normalisation, so that it erases to the mean
+        off = self.augment.mixup_off_epoch
+        if off is not None and self.trainer.current_epoch >= off:
+            return x, y
         return mix(x, y, self.dataset.num_classes, self.augment, draws)
 
-    def _split(self, images: ImageSet) -> tuple[Tensor, Tensor]:
-        """Item numbers of the training and of the validation set."""
-        config, labels = self.dataset, images.train_y.numpy()
-        chosen = np.arange(len(labels))
+    def _to_float(self, x: Tensor) -> Tensor:
+        """Images in 0..1, or scaled counts of events."""
+        events, size = self.dataset.events, self.dataset.image_size
+        if events is None:
+            return x.float().div_(255)
+        counts = normalise(x.float(), events.norm)
+        if counts.shape[-1] == size:
+            return counts
+        return F.interpolate(
+            counts.flatten(0, 1), size=(size, size), mode="bilinear", align_corners=False
+        ).unflatten(0, counts.shape[:2])
+
+    def _on_device(self, device: torch.device) -> Tensor:
+        """The whole set on the device, moved there at the first batch."""
+        if self._resident is None or self._resident.device != device:
+            assert self._source is not None  # set up
+            self._resident = self._source.x.to(device)
+        return self._resident
+
+    def _split(self, source: Source) -> tuple[Items, Items]:
+        """Numbers of the items to train on and to validate on."""
+        config, chosen = self.dataset, source.train
+        labels = source.y.numpy()
         subset = config.train_subset
         if subset is not None:
-            rule = f"be at most {len(labels)}, the number of training images"
-            require(subset <= len(labels), "dataset.train_subset", rule, subset)
-        if subset is not None and subset < len(labels):
-            chosen, _ = stratified(labels, subset, config.split_seed, "dataset.train_subset")
+            rule = f"be at most {len(chosen)}, the number of training images"
+            require(subset <= len(chosen), "dataset.train_subset", rule, subset)
+        if subset is not None and subset < len(chosen):
+            picked, _ = stratified(
+                labels[chosen], subset, config.split_seed, "dataset.train_subset"
+            )
+            chosen = chosen[picked]
         count = round(config.val_fraction * len(chosen))
         val, train = stratified(labels[chosen], count, config.split_seed, "dataset.val_fraction")
         # In a fixed random order, so that the first batches alone stand for the whole set.
         val = np.random.default_rng(config.split_seed).permutation(val)
-        return torch.from_numpy(chosen[train]), torch.from_numpy(chosen[val])
+        return chosen[train], chosen[val]
 
     def _loader(
         self, part: ArraySet, batch_size: int, sampler: DistributedSampler[Batch] | None = None

@@ -1,9 +1,63 @@
 """Settings of the data: plain dataclasses that import no torch."""
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from saformer.data.policy import parse_policy
 from saformer.errors import SettingError, require
+
+
+class Split(str, Enum):
+    """Which items are for testing; see `saformer.data.splits`."""
+
+    official = "official"
+    peer_last10 = "peer_last10"
+    tebn_first100 = "tebn_first100"
+    stratified_seeded = "stratified_seeded"
+
+
+class SplitBy(str, Enum):
+    """How a recording is cut into T frames: equally many events, or equally long."""
+
+    number = "number"
+    time = "time"
+
+
+class Resize(str, Enum):
+    """How frames get smaller: events are binned, or frames resized bilinearly as by SDT."""
+
+    bin = "bin"
+    bilinear = "bilinear"
+
+
+class Norm(str, Enum):
+    """What becomes of the counts in a frame; see `saformer.data.events.normalise`."""
+
+    none = "none"
+    max = "max"
+    clip1 = "clip1"
+    log1p = "log1p"
+
+
+class BadRecordings(str, Enum):
+    """A recording that cannot be read stops the build, or is left out and listed."""
+
+    error = "error"
+    skip = "skip"
+
+
+@dataclass(kw_only=True)
+class EventConfig:
+    """How recordings of events become frames; everything but `norm` makes another cache."""
+
+    split_by: SplitBy = SplitBy.number
+    """Frames of equally many events (the peers' way) or of equal duration."""
+    resize: Resize = Resize.bin
+    """From the sensor to `dataset.image_size`: `bin` keeps every event and whole numbers."""
+    norm: Norm = Norm.none
+    """Counts as they are, over the clip's largest, cut at 1, or log(1 + n)."""
+    bad_recordings: BadRecordings = BadRecordings.error
+    """`skip` leaves out up to 0.1 % of the recordings and lists them."""
 
 
 @dataclass(kw_only=True)
@@ -20,10 +74,16 @@ class DatasetConfig:
     """Image channels C (2 for event polarities)."""
     image_size: int
     """Side of the square image in pixels, H = W."""
+    crop_pct: float = 1.0
+    """Share of the side that is kept of an image decoded for evaluation (ImageNet)."""
     mean: list[float]
-    """Per-channel mean of the training images, in units of 0..1."""
+    """Per-channel mean of the training images, in units of 0..1 (of counts for event frames)."""
     std: list[float]
     """Per-channel standard deviation, same units."""
+    flippable: bool = True
+    """Whether a mirrored image keeps its class; if not, augment.hflip is refused."""
+    split: Split = Split.official
+    """Which items are for testing; anything but official only where there is no official split."""
     batch_size: int = 64
     """Images per training step and device."""
     eval_batch_size: int = 256
@@ -31,11 +91,19 @@ class DatasetConfig:
     val_fraction: float = 0.1
     """Share of the training images held out for model selection, stratified by class."""
     split_seed: int = 0
-    """Seed of that split; independent of the run's seed so that runs compare."""
+    """Seed of that split, and of stratified_seeded; not the run's, so that runs compare."""
     train_subset: int | None = None
     """Use only this many training images (stratified), null for all."""
     num_workers: int = 0
-    """Loader processes; 0 is fastest while the whole set is in memory."""
+    """Loader processes; 0 is fastest unless images are decoded (ImageNet)."""
+    cache_dir: str | None = None
+    """Folder of what is built from the files once; null where nothing is."""
+    device_resident: bool = False
+    """Keep the whole set as uint8 on the device: no loading at all in a step."""
+    allow_incomplete: bool = False
+    """Use a set of recordings or images of which some are missing; results are not comparable."""
+    events: EventConfig | None = None
+    """How events become frames; null for images."""
 
     def __post_init__(self) -> None:
         for name in ("num_classes", "in_channels", "image_size", "batch_size", "eval_batch_size"):
@@ -52,6 +120,13 @@ class DatasetConfig:
             value = getattr(self, name)
             rule = f"have one value per channel ({self.in_channels})"
             require(len(value) == self.in_channels, f"dataset.{name}", rule, value)
+
+
+class RandAugmentOps(str, Enum):
+    """What RandAugment draws from; see `saformer.data.randaugment`."""
+
+    timm = "timm"
+    spikformer = "spikformer"
 
 
 @dataclass(kw_only=True)
@@ -74,6 +149,12 @@ class AugmentConfig:
     """RandAugment as timm writes it, for example rand-m9-n1-mstd0.5; null is off."""
     randaugment_group: int = 16
     """Samples that share one RandAugment draw; smaller is more diverse and slower."""
+    randaugment_ops: RandAugmentOps = RandAugmentOps.timm
+    """Operations it draws from: timm's 15, or the five that Spikformer uses on CIFAR."""
+    resized_crop: list[float] | None = None
+    """Random crop of low..high of the area while an image is decoded (ImageNet); null is off."""
+    nda: bool = False
+    """One of identity, shear, two translations, rotation and cutout for each clip of events."""
     erase: float = 0.0
     """Probability of erasing a random rectangle (area 0.02..1/3)."""
     mixup: float = 0.0
@@ -82,6 +163,8 @@ class AugmentConfig:
     """Beta parameter of CutMix; 0 is off. With both on, one of them is drawn per batch."""
     mix_prob: float = 1.0
     """Probability that a batch is mixed at all."""
+    mixup_off_epoch: int | None = None
+    """Mix no more from this epoch on (the first is 0); null mixes to the end."""
 
     def __post_init__(self) -> None:
         for name in ("hflip", "erase", "mix_prob"):

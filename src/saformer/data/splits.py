@@ -1,13 +1,79 @@
-"""Which images are held out: stratified, seeded, and stamped with a digest."""
+"""Which items are tested on and which held out, by name, and stamped with a digest.
+
+CIFAR10-DVS was published without a split, and "9:1" in papers is at least three different ones:
+
+- `peer_last10`: the last tenth of every class when its file names are sorted as strings, so of a
+  thousand the numbers 91 to 99 and 909 to 999. SpikingJelly's `split_to_train_test_set`, and with
+  it Spikformer, Spikingformer, QKFormer and Spike-driven Transformer.
+- `tebn_first100`: the first hundred of every class by number, as TEBN and SpikingJelly's
+  `CIFAR10DVSTEBNSplit`; known to give higher accuracy.
+- `stratified_seeded`: a tenth of every class at random, by `dataset.split_seed`.
+"""
 
 import hashlib
+import re
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from saformer.data.settings import DatasetConfig, Split
 from saformer.errors import SettingError
 
 Indices = NDArray[np.int64]
+
+TEBN_TEST = 100  # recordings of a class
+
+
+def choose_test(
+    config: DatasetConfig,
+    names: Sequence[str],
+    labels: Indices,
+    official: NDArray[np.bool_] | None,
+) -> NDArray[np.bool_]:
+    """Which recordings `dataset.split` puts into the test set.
+
+    Args:
+        config: Its `split` and `split_seed`.
+        names: Names of the recordings [N]; what they end in is their number.
+        labels: Class numbers [N].
+        official: The published test set [N], None if there is none.
+
+    Raises:
+        SettingError: There is no such split of this dataset, or a class would be left empty.
+    """
+    if (official is not None) != (config.split is Split.official):
+        others = [split.value for split in Split if split is not Split.official]
+        allowed = f"one of {', '.join(others)}" if official is None else "official"
+        raise SettingError(
+            f"dataset.split must be {allowed} for {config.name}, not {config.split.value}"
+        )
+    if official is not None:
+        return official
+    test = np.zeros(len(labels), dtype=bool)
+    if config.split is Split.stratified_seeded:
+        count = round(0.1 * len(labels))
+        test[stratified(labels, count, config.split_seed, "dataset.split=stratified_seeded")[0]] = 1
+        return test
+    for label in np.unique(labels):
+        items = np.flatnonzero(labels == label).tolist()
+        if config.split is Split.peer_last10:
+            by_name = sorted(items, key=lambda i: names[i])
+            chosen = by_name[-(-9 * len(items) // 10) :]  # ceil(0.9 n) are trained on
+        else:
+            chosen = [i for i in items if _number(names[i]) < TEBN_TEST]
+        if not 0 < len(chosen) < len(items):
+            raise SettingError(
+                f"dataset.split={config.split.value} puts {len(chosen)} of {len(items)} recordings "
+                f"of class {label} into the test set: choose dataset.split=stratified_seeded"
+            )
+        test[chosen] = True
+    return test
+
+
+def _number(name: str) -> int:
+    """The number that a file's name ends in."""
+    return int(re.findall(r"\d+", name)[-1])
 
 
 def stratified(labels: Indices, count: int, seed: int, setting: str) -> tuple[Indices, Indices]:
@@ -47,6 +113,6 @@ def stratified(labels: Indices, count: int, seed: int, setting: str) -> tuple[In
     return np.sort(picked), rest
 
 
-def digest(indices: Indices) -> str:
-    """Short name of a set of item numbers: the same set has the same digest everywhere."""
-    return hashlib.sha256(np.sort(indices).astype("<i8").tobytes()).hexdigest()[:12]
+def digest(items: Sequence[str]) -> str:
+    """Short name of a set of item names: the same set has the same digest everywhere."""
+    return hashlib.sha256("\n".join(sorted(items)).encode()).hexdigest()[:12]

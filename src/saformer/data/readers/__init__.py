@@ -1,56 +1,55 @@
-"""Readers: one file a format; bytes in, arrays out.
+"""Readers: one file a dataset or format; bytes in, arrays out.
 
-A reader takes the dataset's settings and returns an `ImageSet`, or raises a `DataError` that says
-what is missing and how to get it.
+The reader of a dataset is the module here that bears its name, with a function `read(config,
+timesteps) -> Source`; a `DataError` says what is missing and how to get it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from importlib import import_module
 
-from torch import Tensor
-
-from saformer.data.settings import DatasetConfig
+from saformer.data.settings import DatasetConfig, Resize
+from saformer.data.source import Source
 from saformer.errors import SettingError, require
 from saformer.suggest import suggest
 
+MODULES = {
+    "cifar10": "cifar",
+    "cifar100": "cifar",
+    "cifar10_dvs": "cifar10_dvs",
+    "digits": "digits",
+    "digits_events": "digits_events",
+    "dvs128_gesture": "dvs128_gesture",
+    "fashion_mnist": "fashion_mnist",
+    "imagenet": "imagenet",
+    "tiny_imagenet": "tiny_imagenet",
+}
 
-@dataclass(frozen=True)
-class ImageSet:
-    """A whole dataset in memory: images uint8 [N, C, H, W], class numbers int64 [N]."""
 
-    train_x: Tensor
-    train_y: Tensor
-    test_x: Tensor
-    test_y: Tensor
-
-
-def read(config: DatasetConfig) -> ImageSet:
+def read(config: DatasetConfig, timesteps: int) -> Source:
     """Read the dataset that `config.name` names.
+
+    Args:
+        config: Settings of the dataset.
+        timesteps: Frames T of a recording of events; images are the same for every T.
 
     Raises:
         SettingError: There is no reader of that name, or its data has another shape than `config`.
         DataError: The files are missing or damaged.
     """
-    from saformer.data.readers import cifar, digits, fashion_mnist
-
-    readers: dict[str, Callable[[DatasetConfig], ImageSet]] = {
-        "cifar10": cifar.read,
-        "cifar100": cifar.read,
-        "digits": digits.read,
-        "fashion_mnist": fashion_mnist.read,
-    }
-    if config.name not in readers:
+    if config.name not in MODULES:
         raise SettingError(
-            f"dataset.name has no reader '{config.name}'.{suggest(config.name, readers)}"
+            f"dataset.name has no reader '{config.name}'.{suggest(config.name, MODULES)}"
         )
-    data = readers[config.name](config)
-    channels, side = data.train_x.shape[-3], data.train_x.shape[-1]
+    module = import_module(f"{__name__}.{MODULES[config.name]}")
+    source: Source = module.read(config, timesteps)
+    channels, side = source.x.shape[-3], source.x.shape[-1]
+    if config.events is not None and config.events.resize is Resize.bilinear:
+        side = config.image_size  # the device resizes
     for name, value, found in (
         ("in_channels", config.in_channels, channels),
         ("image_size", config.image_size, side),
     ):
         require(value == found, f"dataset.{name}", f"be {found} for {config.name}", value)
-    classes = 1 + int(max(data.train_y.max(), data.test_y.max()))
+    classes = 1 + int(source.y.max())
     rule = f"be at least {classes} for {config.name}"
     require(config.num_classes >= classes, "dataset.num_classes", rule, config.num_classes)
-    return data
+    return source

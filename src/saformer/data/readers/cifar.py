@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saformer.data.readers import ImageSet
 from saformer.data.settings import DatasetConfig
+from saformer.data.source import Source, in_two_parts
 from saformer.errors import DataError
 
 
@@ -74,7 +74,7 @@ ALLOWED: dict[tuple[str, str], Any] = {
 }
 
 
-def read(config: DatasetConfig) -> ImageSet:
+def read(config: DatasetConfig, timesteps: int) -> Source:
     """Read all images, 32x32 RGB, with their class numbers (the fine ones of CIFAR-100).
 
     Looks in `dataset.root` and in the archive's folder below it.
@@ -96,7 +96,7 @@ def read(config: DatasetConfig) -> ImageSet:
         raise DataError(folder, f"{len(files)} files of {config.name}", found, fix)
     batches = [_batch(folder / name, layout) for name in layout.train]
     train_x, train_y = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    return ImageSet(train_x, train_y, *_batch(folder / layout.test, layout))
+    return in_two_parts(train_x, train_y, *_batch(folder / layout.test, layout))
 
 
 def _batch(path: Path, layout: Layout) -> tuple[Tensor, Tensor]:

@@ -9,17 +9,17 @@ from importlib import resources
 import numpy as np
 import torch
 
-from saformer.data.readers import ImageSet
 from saformer.data.settings import DatasetConfig
+from saformer.data.source import Source, in_two_parts
 
 NUM_TEST = 360
 
 
-def read(config: DatasetConfig) -> ImageSet:
+def read(config: DatasetConfig, timesteps: int) -> Source:
     """Read the digits; their 17 grey levels are stretched to 0..255."""
     asset = resources.files("saformer.data") / "assets" / "digits.npz"
     with asset.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         images = np.rint(arrays["images"] * (255 / 16)).astype(np.uint8)
         labels = arrays["labels"].astype(np.int64)
     x, y = torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels)
-    return ImageSet(x[:-NUM_TEST], y[:-NUM_TEST], x[-NUM_TEST:], y[-NUM_TEST:])
+    return in_two_parts(x[:-NUM_TEST], y[:-NUM_TEST], x[-NUM_TEST:], y[-NUM_TEST:])

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saformer.data.readers import ImageSet
 from saformer.data.settings import DatasetConfig
+from saformer.data.source import Source, in_two_parts
 from saformer.errors import DataError
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -26,7 +26,7 @@ FIX = (
 )
 
 
-def read(config: DatasetConfig) -> ImageSet:
+def read(config: DatasetConfig, timesteps: int) -> Source:
     """Read all 60,000 training and 10,000 test images, 28x28 grey.
 
     Looks in `dataset.root`, in torchvision's folder below it, and in Debian's folder.
@@ -46,7 +46,7 @@ def read(config: DatasetConfig) -> ImageSet:
                 root, f"as many images as labels in {part}", f"{len(x)} and {len(y)}", fix
             )
         arrays[part] = (x.unsqueeze(1), y.long())
-    return ImageSet(*arrays["train"], *arrays["t10k"])
+    return in_two_parts(*arrays["train"], *arrays["t10k"])
 
 
 def _find(name: str, folders: list[Path], root: Path, fix: str) -> Path:

@@ -1,0 +1,134 @@
+"""Arrays that are built from the user's files once, and found again by what made them.
+
+A cache is a folder `<name>-<key>` of arrays and a `meta.json`. It is built in a temporary folder
+beside it, under a lock, and renamed when whole, so that whatever stops a build, and however many
+start it at once, there is either a whole cache or none. The key is a digest of everything that
+shapes the content: a changed setting never meets an old cache.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from saformer.errors import DataError
+
+META = "meta.json"
+FORMAT = 1  # raise it when builders write something else for the same key
+
+Facts = dict[str, Any]
+
+
+def cache_folder(cache_dir: Path, name: str, key: Facts) -> Path:
+    """The folder of a cache, whether it is built or not.
+
+    Args:
+        cache_dir: Folder of all caches.
+        name: Beginning of the folder's name, for people.
+        key: Everything that shapes the content, as plain values.
+    """
+    text = json.dumps({"format": FORMAT, **key}, sort_keys=True)
+    return cache_dir / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def is_built(folder: Path) -> bool:
+    """Whether the cache is whole: every file is there with the size it was written with."""
+    try:
+        files = json.loads((folder / META).read_text())["files"]
+        return all((folder / name).stat().st_size == size for name, size in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def read_meta(folder: Path) -> Facts:
+    """What a whole cache says of itself: its key and what its builder found."""
+    meta: Facts = json.loads((folder / META).read_text())
+    return meta
+
+
+def build_once(
+    cache_dir: Path, name: str, key: Facts, num_bytes: int, build: Callable[[Path], Facts]
+) -> Path:
+    """Find a cache, or build it while others that want it wait.
+
+    Args:
+        cache_dir: Folder of all caches; made if it is not there.
+        name: Beginning of the folder's name, for people.
+        key: Everything that shapes the content, as plain values.
+        num_bytes: Room that it takes, to tell early that there is not enough.
+        build: Writes its files into the folder it is given; returns facts for `meta.json`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: The cache cannot be written where it should lie. What `build` raises otherwise
+            comes through, and leaves nothing behind.
+    """
+    folder = cache_folder(cache_dir, name, key)
+    if is_built(folder):  # before the lock, so that a cache on a read-only disk serves
+        return folder
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not is_built(folder):
+                _build(folder, key, num_bytes, build)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        fix = "Make room or permit writing there, or set dataset.cache_dir to another folder."
+        raise DataError(cache_dir, "a folder to write a cache to", reason, fix) from error
+    return folder
+
+
+def _build(folder: Path, key: Facts, num_bytes: int, build: Callable[[Path], Facts]) -> None:
+    """Build under the lock."""
+    for left in folder.parent.glob(f".{folder.name}-*"):  # of a build that was killed
+        shutil.rmtree(left)
+    free = shutil.disk_usage(folder.parent).free
+    if free < num_bytes:
+        needed, there = (f"{size / 2**20:.0f} MiB" for size in (num_bytes, free))
+        fix = "Make room, or set dataset.cache_dir to another folder."
+        raise DataError(folder.parent, f"{needed} free for the cache", there, fix)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        facts = build(part)
+        files = {path.name: path.stat().st_size for path in sorted(part.iterdir())}
+        meta = {"key": key, "files": files, **facts}
+        (part / META).write_text(json.dumps(meta, indent=2) + "\n")
+        for path in part.iterdir():
+            _flush(path)
+        part.chmod(0o755)  # mkdtemp keeps others out, but a cache may be shared
+        if folder.exists():  # damaged: `is_built` said no
+            shutil.rmtree(folder)
+        os.replace(part, folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def _flush(path: Path) -> None:
+    """Bring a file to the disk, so that a crash after the rename cannot leave a hole in it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def new_array(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """A uint8 array on disk, to be filled; flush it when done."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    assert isinstance(array, np.memmap)
+    return array
+
+
+def open_array(path: Path) -> NDArray[Any]:
+    """An array on disk, read as it is used; processes that read it share the memory."""
+    # Copy-on-write and not read-only, because torch warns of arrays that it could not write to.
+    array: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
+    return array

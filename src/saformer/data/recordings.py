@@ -1,0 +1,158 @@
+"""A set of event recordings, and its frames as a cache of uint8 arrays.
+
+T timesteps, N recordings, H W height and width of the frames.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+
+from saformer.data.cache import build_once, new_array, open_array, read_meta
+from saformer.data.events import Events, to_frames, validate
+from saformer.data.settings import BadRecordings, DatasetConfig, Resize
+from saformer.data.source import Source
+from saformer.data.splits import choose_test
+from saformer.errors import DataError
+
+log = logging.getLogger(__name__)
+
+MAX_SKIPPED = 1e-3  # share of the recordings
+MAX_SATURATED = 1e-4  # share of the cells
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """An indexed set of recordings: what is known of it before any event is read."""
+
+    sensor: int
+    """Side of the sensor in pixels."""
+    names: list[str]
+    """Unique names, in an order that does not depend on the file system."""
+    paths: list[Path]
+    """The file of each, for messages."""
+    labels: NDArray[np.int64]
+    """Class numbers [N]."""
+    test: NDArray[np.bool_] | None
+    """Which of them are the official test set, None where there is none [N]."""
+    fingerprint: str
+    """Digest of the files' names and sizes (`fingerprint`)."""
+    load: Callable[[int], Events]
+    """Reads one; raises a DataError. They are asked for in order."""
+
+
+def fingerprint(sizes: Iterable[tuple[str, int]]) -> str:
+    """Digest of files by name and size: a changed or added file changes it."""
+    text = "\n".join(f"{name} {size}" for name, size in sorted(sizes))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_recordings(config: DatasetConfig, recordings: Recordings, timesteps: int) -> Source:
+    """Frames of all recordings, from the cache or into it, and the split.
+
+    Args:
+        config: Size, rule of cutting, split, place of the cache.
+        recordings: What is read.
+        timesteps: Frames T of a recording.
+
+    Raises:
+        DataError: A recording is damaged, or the cache cannot be written.
+        SettingError: The split cannot be made.
+    """
+    events = config.events
+    assert events is not None  # every configuration of recordings has it
+    size = config.image_size if events.resize is Resize.bin else recordings.sensor
+    shape = (len(recordings.names), timesteps, 2, size, size)
+    key = {
+        "dataset": config.name,
+        "source": recordings.fingerprint,
+        "timesteps": timesteps,
+        "split_by": events.split_by.value,
+        "size": size,
+        "bad_recordings": events.bad_recordings.value,
+    }
+
+    def build(folder: Path) -> dict[str, Any]:
+        return _write_frames(folder, config, recordings, shape)
+
+    folder = build_once(
+        Path(config.cache_dir or "cache"), config.name, key, int(np.prod(shape)), build
+    )
+    meta = read_meta(folder)
+    kept = np.load(folder / "kept.npy", allow_pickle=False)
+    names = [recordings.names[i] for i in kept]
+    labels = recordings.labels[kept]
+    official = None if recordings.test is None else recordings.test[kept]
+    test = choose_test(config, names, labels, official)
+    facts = {
+        name: meta[name] for name in ("skipped", "saturated_cells", "num_events", "unsorted")
+    } | {"fingerprint": recordings.fingerprint, "cache": folder.name}
+    return Source(
+        x=torch.from_numpy(open_array(folder / "frames.npy")),
+        y=torch.from_numpy(labels),
+        train=np.flatnonzero(~test),
+        test=np.flatnonzero(test),
+        names=names,
+        facts=facts,
+    )
+
+
+def _write_frames(
+    folder: Path, config: DatasetConfig, recordings: Recordings, shape: tuple[int, ...]
+) -> dict[str, Any]:
+    """Fill a cache: frames.npy [kept, T, 2, H, W] and kept.npy, the numbers of the recordings."""
+    events = config.events
+    assert events is not None
+    count, timesteps, _, size, _ = shape
+    frames = new_array(folder / "frames.npy", shape)
+    kept: list[int] = []
+    skipped: list[str] = []
+    saturated = total = unsorted = 0
+    for i in track(range(count), f"{config.name}: frames", transient=True):
+        try:
+            recording = recordings.load(i)
+            stream, in_order = validate(
+                recording, recordings.sensor, timesteps, recordings.paths[i]
+            )
+        except DataError as error:
+            skipped.append(str(error))
+            if events.bad_recordings is BadRecordings.error:
+                raise
+            if len(skipped) > MAX_SKIPPED * count:
+                raise DataError(
+                    error.path,
+                    f"at most {MAX_SKIPPED:.1%} damaged recordings",
+                    f"{len(skipped)} so far, the last: {error}",
+                    "Check the files: saformer-data check " + config.name,
+                ) from error
+            continue
+        frames[len(kept)], clipped = to_frames(
+            stream, timesteps, events.split_by, recordings.sensor, size
+        )
+        kept.append(i)
+        saturated += clipped
+        total += len(stream)
+        unsorted += not in_order
+    frames.flush()
+    np.save(folder / "kept.npy", np.array(kept, dtype=np.int64))
+    cells = max(1, len(kept) * int(np.prod(shape[1:])))
+    if saturated > MAX_SATURATED * cells:
+        log.warning(
+            "%s: %d of %d cells counted more than 255 events and are cut off there",
+            config.name, saturated, cells,
+        )  # fmt: skip
+    if unsorted:
+        log.warning("%s: %d recordings were not in order of time; sorted", config.name, unsorted)
+    return {
+        "skipped": skipped,
+        "saturated_cells": saturated,
+        "num_events": total,
+        "unsorted": unsorted,
+    }

@@ -1,0 +1,40 @@
+"""What every reader gives: all items of a dataset, their classes, and who is tested on."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Items = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A whole dataset, in memory or mapped from disk."""
+
+    x: Tensor
+    """Images uint8 [N, C, H, W], or event frames [N, T, 2, H, W]."""
+    y: Tensor
+    """Class numbers int64 [N]."""
+    train: Items
+    """Numbers of the items for training and validation."""
+    test: Items
+    """Numbers of the items for testing."""
+    names: list[str] | None = None
+    """Name of each item where it has one; a split's digest is of names, else of numbers."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What run.json should say of the files."""
+
+
+def in_two_parts(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> Source:
+    """A dataset that is published as a training and a test set, in memory."""
+    numbers = np.arange(len(train_y) + len(test_y))
+    return Source(
+        x=torch.cat([train_x, test_x]),
+        y=torch.cat([train_y, test_y]),
+        train=numbers[: len(train_y)],
+        test=numbers[len(train_y) :],
+    )
