@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.report import ROOT, save, table
@@ -43,24 +44,30 @@ def run(seed: int, folder: Path, overrides: list[str]) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    """Measure, print a table, write benchmarks/results/digits.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(name: str = "digits", settings: Sequence[str] = ()) -> None:
+    """Measure, print a table, write benchmarks/results/<name>.json.
+
+    Args:
+        name: Of the file.
+        settings: What is trained, before the settings of the command line.
+    """
+    parser = argparse.ArgumentParser(description="Train several seeds and measure.")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("overrides", nargs="*", help="settings, as for train.py")
     args = parser.parse_args()
+    overrides = [*settings, *args.overrides]
     rows = []
     for seed in range(args.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            rows.append(run(seed, Path(folder), args.overrides))
+            rows.append(run(seed, Path(folder), overrides))
         print(rows[-1], flush=True)
     median = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
     lines = [
-        [name, f"{row['test_top1']:.2%}", f"{row['wall_s']:.1f}", f"{row['peak_MiB']:.0f}"]
-        for name, row in [*enumerate(rows), ("median", median)]
+        [label, f"{row['test_top1']:.2%}", f"{row['wall_s']:.1f}", f"{row['peak_MiB']:.0f}"]
+        for label, row in [*enumerate(rows), ("median", median)]
     ]
     table(["seed", "test accuracy", "wall s", "peak MiB"], lines)
-    save("digits", {"overrides": args.overrides, "runs": rows, "median": median})
+    save(name, {"overrides": overrides, "runs": rows, "median": median})
 
 
 if __name__ == "__main__":

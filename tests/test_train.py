@@ -249,7 +249,7 @@ def test_missing_data_is_told_in_one_line(train, monkeypatch):
     assert code == 2
     assert err.count("\n") == 1
     assert err.startswith("error: here/fashion_mnist: expected the Fashion-MNIST file train-images")
-    assert "apt-get install dataset-fashion-mnist" in err and "download=True" in err
+    assert "saformer-data fetch fashion_mnist, or apt-get install dataset-fashion-mnist" in err
     assert not Path("run/run.json").exists()
 
 
@@ -297,7 +297,7 @@ def test_several_values_run_one_after_the_other(cli):
         ("callbacks=none",),
         ("trainer=debug",),
         ("loss.tet=true",),
-        ("augment=cifar", "augment.cutmix=1.0"),
+        ("augment=cifar", "augment.cutmix=1.0", "dataset.flippable=true"),
         ("scheduler.interval=epoch",),
         ("trainer.gradient_clip_val=1.0", "trainer.accumulate_grad_batches=2"),
         ("trainer.precision=bf16-mixed", "model.dim=16"),

@@ -1,4 +1,6 @@
-"""Entry points `saformer-train`, `-eval`, `-energy`: Hydra composes, `saformer.experiment` works.
+"""Entry points `saformer-train`, `-eval`, `-energy`, `-data`: one function each.
+
+Hydra composes what the first three do, and `saformer.experiment` does it.
 
 Nothing is imported here that imports torch: help, `--cfg job` and tab completion must be instant.
 Whatever the user got wrong is answered in one line with exit code 2; our own faults keep their
@@ -48,6 +50,17 @@ def evaluate() -> None:
 def energy() -> None:
     """Report the energy of a checkpoint: `saformer-energy ckpt_path=... [setting=value]`."""
     _run("eval", _energy)
+
+
+def data() -> None:
+    """Get and look at datasets: `saformer-data list|fetch|check|build [DATASET ...]`."""
+    from saformer.data.commands import run
+
+    try:
+        code = run(sys.argv[1:])
+    except (UserError, HydraException, OmegaConfBaseException, OSError, KeyboardInterrupt) as error:
+        _stop(error)
+    sys.exit(code)
 
 
 def _train(composed: DictConfig) -> float | tuple[float, ...]:

@@ -60,6 +60,9 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "optimizer.lr", "be positive", self.lr)
+        if self.lr_batch is not None:
+            rule = "be at least 1 or null"
+            require(self.lr_batch >= 1, "optimizer.lr_batch", rule, self.lr_batch)
         require(self.weight_decay >= 0, "optimizer.weight_decay", "be 0 or more", self.weight_decay)
         ok = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
         require(ok, "optimizer.betas", "be two values in [0, 1)", self.betas)
@@ -161,6 +164,10 @@ class Config:
         used = self.scheduler.warmup_epochs + self.scheduler.cooldown_epochs
         rule = f"leave room for scheduler.warmup_epochs + scheduler.cooldown_epochs = {used}"
         require(self.epochs > used or used == 0, "epochs", rule, self.epochs)
+        flip, data = self.augment.hflip, self.dataset
+        rule = f"be 0 for {data.name}, where a mirrored image is of another class"
+        rule += " (dataset.flippable=true lets it pass)"
+        require(data.flippable or flip == 0, "augment.hflip", rule, flip)
 
     def require_counted(self) -> None:
         """Refuse to train towards a count that some epochs, or all, will not make."""

@@ -32,6 +32,10 @@ class DataError(UserError):
         self.path, self.expected, self.found, self.fix = Path(path), expected, found, fix
         super().__init__(f"{path}: expected {expected}, found {found}. {fix}")
 
+    def __reduce__(self) -> tuple[type, tuple[Path, str, str, str]]:
+        """How it comes out of a loader's process."""
+        return type(self), (self.path, self.expected, self.found, self.fix)
+
 
 class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or belongs to another model."""

@@ -61,13 +61,14 @@ def train(config: Config, run_dir: Path) -> float | tuple[float, ...]:
     module = SAFormerModule(config, saved)
     _require_disk(run_dir, module)
     run_dir.mkdir(parents=True, exist_ok=True)
-    write_run_json(run_dir, sys.argv, config.seed, saved, extra={"data": data.describe()})
     log.info("%s   run %s", describe(module), os.path.relpath(run_dir))
     if config.compile:
         module.backbone.compile()  # in place: the names in checkpoints stay as they are
     logger = _logger(config, run_dir, saved)
     try:
         trainer = _trainer(config, run_dir, logger)
+        facts = {"data": data.describe(), "effective_batch": _effective_batch(config, trainer)}
+        write_run_json(run_dir, sys.argv, config.seed, saved, extra=facts)
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
@@ -258,6 +259,21 @@ def _trainer(config: Config, run_dir: Path, logger: Logger | bool) -> pl.Trainer
         enable_model_summary=False,
     )
     return trainer
+
+
+def _effective_batch(config: Config, trainer: pl.Trainer) -> int:
+    """Images of one optimizer step; says so if the learning rate was found with another number."""
+    each, devices = config.dataset.batch_size, trainer.world_size
+    accumulated = trainer.accumulate_grad_batches
+    effective, intended = each * devices * accumulated, config.optimizer.lr_batch
+    if intended not in (None, effective) and trainer.is_global_zero:
+        log.warning(
+            "optimizer.lr=%g belongs to an effective batch of %d (optimizer.lr_batch), and this "
+            "run's is %d: dataset.batch_size=%d x %d devices x trainer.accumulate_grad_batches=%d. "
+            "Change one of these, or choose optimizer.lr and set optimizer.lr_batch=%d",
+            *(config.optimizer.lr, intended, effective, each, devices, accumulated, effective),
+        )
+    return effective
 
 
 def _require_disk(run_dir: Path, module: SAFormerModule) -> None:

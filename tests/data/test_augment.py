@@ -1,6 +1,7 @@
 """Every sample has a draw of its own, every draw comes from the generator, and labels stay true."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saformer.data.augment import augment, erase, mix
-from saformer.data.settings import AugmentConfig
+from saformer.data.augment import augment, crop_flip, erase, mix
+from saformer.data.settings import AugmentConfig, RandAugmentOps
 from saformer.errors import SettingError
 
 EVERYTHING = AugmentConfig(
@@ -36,6 +37,11 @@ GEOMETRY = [
 ]
 
 
+def augmented(x, config, generator):
+    """The whole of what a batch goes through before it is normalised."""
+    return augment(crop_flip(x, config, generator), config, generator)
+
+
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -47,7 +53,7 @@ def images(*shape: int) -> torch.Tensor:
 def pipeline(x, y, seed):
     """The whole of it, as a training step has it, without the normalisation."""
     generator = seeded(seed)
-    x = erase(augment(x, EVERYTHING, generator), EVERYTHING, generator)
+    x = erase(augmented(x, EVERYTHING, generator), EVERYTHING, generator)
     return mix(x, y, 10, EVERYTHING, generator)
 
 
@@ -80,7 +86,7 @@ def test_nothing_configured_changes_nothing():
     """The default settings return images and labels as they came and draw no number."""
     x, y, off, generator = images(4, 3, 8, 8), torch.arange(4), AugmentConfig(), seeded()
     mixed = mix(x, y, 10, off, generator)
-    assert torch.equal(augment(x, off, generator), x)
+    assert torch.equal(augmented(x, off, generator), x)
     assert erase(x, off, generator) is x and mixed == (x, y)
     assert torch.equal(generator.get_state(), seeded().get_state())
 
@@ -89,7 +95,7 @@ def test_nothing_configured_changes_nothing():
 def test_the_same_image_twice_comes_out_differently(changes):
     """Draws are per sample: a batch of one image repeated is not one image any more."""
     x = images(1, 3, 16, 16).expand(32, -1, -1, -1)
-    y = augment(x, AugmentConfig(**changes), seeded())
+    y = augmented(x, AugmentConfig(**changes), seeded())
     distinct = len(torch.unique(y.flatten(1), dim=0))
     assert distinct == 2 if "hflip" in changes else distinct > 15
 
@@ -98,7 +104,7 @@ def test_the_same_image_twice_comes_out_differently(changes):
 def test_frames_move_together(changes):
     """All timesteps and polarities of a sample share its draw, and samples do not share one."""
     x = images(1, 1, 1, 16, 16).expand(32, 3, 2, 16, 16)
-    y = augment(x, AugmentConfig(**changes), seeded())
+    y = augmented(x, AugmentConfig(**changes), seeded())
     assert y.shape == x.shape
     assert torch.equal(y, y[:, :1, :1].expand_as(y))
     assert not torch.equal(y[0], y[1]) or not torch.equal(y[0], y[2])
@@ -109,14 +115,14 @@ def test_randaugment_refuses_frames():
     config = AugmentConfig(randaugment="rand-m9-n1")
     for shape in ((2, 4, 2, 8, 8), (2, 2, 8, 8)):
         with pytest.raises(SettingError, match=r"^augment\.randaugment must be null .*rand-m9-n1$"):
-            augment(images(*shape), config, seeded())
+            augmented(images(*shape), config, seeded())
 
 
 @given(seed=st.integers(0, 1000), side=st.integers(4, 20), channels=st.sampled_from([1, 3]))
 def test_the_range_stays(seed, side, channels):
     """Images in 0..1 stay in 0..1 and keep their shape and dtype."""
     x = images(6, channels, side, side).round()  # black and white, the hardest case
-    y = augment(x, EVERYTHING, seeded(seed))
+    y = augmented(x, EVERYTHING, seeded(seed))
     assert (y.shape, y.dtype) == (x.shape, x.dtype)
     assert 0 <= y.min() and y.max() <= 1
 
@@ -125,7 +131,7 @@ def test_the_range_stays(seed, side, channels):
 def test_a_crop_is_a_shifted_copy(seed, padding):
     """A crop moves by at most the padding, keeps every value, and fills with zeros."""
     x = torch.arange(1, 65.0).view(1, 1, 8, 8).expand(6, 2, 8, 8)
-    y = augment(x, AugmentConfig(crop_padding=padding), seeded(seed))
+    y = augmented(x, AugmentConfig(crop_padding=padding), seeded(seed))
     padded = F.pad(x, [padding] * 4)
     for sample, source in zip(y, padded, strict=True):
         places = [
@@ -141,7 +147,7 @@ def test_every_offset_of_a_crop_occurs():
     """All (2 * padding + 1) squared offsets are drawn, about equally often."""
     x = torch.zeros(9000, 1, 5, 5)
     x[:, :, 2, 2] = 1
-    y = augment(x, AugmentConfig(crop_padding=1), seeded())
+    y = augmented(x, AugmentConfig(crop_padding=1), seeded())
     counts = y.sum((0, 1))[1:4, 1:4]
     assert counts.sum() == 9000
     assert ((counts - 1000).abs() < 150).all()  # five standard deviations
@@ -151,7 +157,7 @@ def test_every_offset_of_a_crop_occurs():
 def test_the_flip_has_its_probability(share):
     """None, the configured share, or all of the samples are flipped, and each exactly."""
     x = images(2000, 1, 2, 2)
-    y = augment(x, AugmentConfig(hflip=share), seeded())
+    y = augmented(x, AugmentConfig(hflip=share), seeded())
     flipped = (y == x.flip(-1)).flatten(1).all(1)
     assert torch.equal(y[~flipped], x[~flipped])
     assert flipped.float().mean().item() == pytest.approx(share, abs=0.05 * (0 < share < 1))
@@ -161,7 +167,7 @@ def test_a_zoom_enlarges_about_the_centre():
     """Zoom 2 shows the middle half of the image, at twice its size."""
     x = torch.zeros(1, 1, 8, 8)
     x[..., 2:6, 2:6] = 1
-    y = augment(x, AugmentConfig(scale=[2.0, 2.0]), seeded())
+    y = augmented(x, AugmentConfig(scale=[2.0, 2.0]), seeded())
     assert y.min() > 0.5
     assert torch.equal(y[..., 1:7, 1:7], torch.ones(1, 1, 6, 6))
 
@@ -184,7 +190,7 @@ def spot(dx: int, dy: int) -> torch.Tensor:
 
 def test_a_rotation_keeps_the_distance_and_reaches_its_bounds():
     """A spot beside the centre turns by up to `degrees` either way, on a circle."""
-    at = centroid(augment(spot(10, 0), AugmentConfig(degrees=30), seeded()))
+    at = centroid(augmented(spot(10, 0), AugmentConfig(degrees=30), seeded()))
     angle = torch.rad2deg(torch.atan2(at[:, 1], at[:, 0]))
     assert torch.allclose(at.norm(dim=1), torch.tensor(10.0), atol=0.1)
     assert -30.5 < angle.min() < -28 and 28 < angle.max() < 30.5
@@ -192,7 +198,7 @@ def test_a_rotation_keeps_the_distance_and_reaches_its_bounds():
 
 def test_a_shift_reaches_its_bounds_on_both_axes():
     """A spot moves by up to `translate` of the side, in either direction of either axis."""
-    at = centroid(augment(spot(0, 0), AugmentConfig(translate=0.2), seeded()))
+    at = centroid(augmented(spot(0, 0), AugmentConfig(translate=0.2), seeded()))
     low, high = at.amin(0), at.amax(0)
     assert ((low > -6.7) & (low < -6)).all() and ((high > 6) & (high < 6.7)).all()
     assert abs(np.corrcoef(at.T)[0, 1]) < 0.2
@@ -200,7 +206,7 @@ def test_a_shift_reaches_its_bounds_on_both_axes():
 
 def test_a_shear_is_horizontal():
     """A spot below the centre moves sideways by up to tan(shear) of its distance."""
-    at = centroid(augment(spot(0, 10), AugmentConfig(shear=20), seeded()))
+    at = centroid(augmented(spot(0, 10), AugmentConfig(shear=20), seeded()))
     reach = 10 * math.tan(math.radians(20))
     assert torch.allclose(at[:, 1], torch.tensor(10.0), atol=0.1)
     assert -reach - 0.1 < at[:, 0].min() < -0.9 * reach
@@ -314,10 +320,67 @@ def test_mixing_draws_kind_share_and_chance_as_configured():
     assert shares.var().item() == pytest.approx(1 / 8, abs=0.01)  # 1 / (4 (2a + 1)) for Beta(a, a)
 
 
-def test_the_presets_do_what_they_say(compose):
-    """Digits are never flipped, and the CIFAR recipe is that of the Spikformer family."""
-    assert compose("augment=none").augment == AugmentConfig()
-    assert compose("augment=digits").augment.hflip == 0
-    assert compose("augment=cifar").augment == AugmentConfig(
-        hflip=0.5, randaugment="rand-m9-n1-mstd0.4-inc1", erase=0.25, mixup=0.5
-    )
+CIFAR = {"hflip": 0.5, "randaugment": "rand-m9-n1-mstd0.4-inc1", "erase": 0.25, "mixup": 0.5}
+EVENTS = {"nda": True, "mixup": 0.5, "mix_prob": 0.5, "mixup_off_epoch": 75}
+IMAGENET = {"hflip": 0.5, "randaugment": "rand-m9-mstd0.5-inc1", "erase": 0.25}
+
+# The peers' files: cifar10/cifar10.yml and cifar10/aa_snn.py of Spikformer, cifar10dvs/train.py of
+# it, imagenet/imagenet.yml of Spikformer and Spikingformer, imagenet/train.py of QKFormer, and
+# conf/imagenet/8_512_300E_t4.yml of Spike-driven Transformer.
+PRESETS = {
+    "none": AugmentConfig(),
+    "cifar": AugmentConfig(**CIFAR),
+    "cifar_spikformer": AugmentConfig(**CIFAR, randaugment_ops=RandAugmentOps.spikformer),
+    "events": AugmentConfig(**EVENTS, hflip=0.5),
+    "gesture": AugmentConfig(**EVENTS),
+    "imagenet_spikformer": AugmentConfig(
+        **IMAGENET, resized_crop=[1.0, 1.0], mixup=0.8, cutmix=1.0
+    ),
+    "imagenet_qkformer": AugmentConfig(**IMAGENET, resized_crop=[0.08, 1.0]),
+    "imagenet_sdt": AugmentConfig(
+        hflip=0.5,
+        randaugment="rand-m5-mstd0.5-inc1",
+        resized_crop=[0.2, 1.0],
+        mixup=0.2,
+        cutmix=1.0,
+        mix_prob=0.6,
+    ),
+}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_presets_are_the_peers(compose, preset):
+    """Each recipe of a peer has the numbers of the peer's own file, and nothing else is on."""
+    assert compose(f"augment={preset}", "dataset.flippable=true").augment == PRESETS[preset]
+
+
+@pytest.mark.parametrize("dataset", ["digits", "digits_events", "dvs128_gesture"])
+def test_a_flip_that_changes_the_label_is_refused(compose, dataset):
+    """hflip on such a dataset is answered in one line, and passes where the user insists."""
+    rule = f"augment.hflip must be 0 for {dataset}, where a mirrored image is of another class"
+    with pytest.raises(SettingError) as error:
+        compose(f"dataset={dataset}", "augment.hflip=0.5")
+    assert str(error.value) == f"{rule} (dataset.flippable=true lets it pass), not 0.5"
+    flags = ("augment.hflip=0.5", "dataset.flippable=true")
+    assert compose(f"dataset={dataset}", *flags).augment.hflip == 0.5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"resized_crop": [0.0, 1.0]},
+        {"resized_crop": [0.5, 0.2]},
+        {"resized_crop": [0.5, 1.2]},
+        {"resized_crop": [0.5]},
+        {"mixup_off_epoch": -1},
+        {"mix_prob": 1.5},
+    ],
+    ids=str,
+)
+def test_numbers_out_of_range_are_refused(wrong):
+    """The answer names the setting and the value."""
+    ((name, value),) = wrong.items()
+    with pytest.raises(
+        SettingError, match=rf"^augment\.{name} must be .*not {re.escape(str(value))}$"
+    ):
+        AugmentConfig(**wrong)

@@ -168,12 +168,12 @@ def test_bad_files_are_named(name, folder, fault):
 
 
 def test_missing_files_are_counted(name, folder):
-    """What is there is said in numbers, with the address of the archive; nothing is deleted."""
+    """What is there is said in numbers, with the command that gets the rest."""
     (folder / FILES[name][1][-1]).unlink()
     count = len(FILES[name][1])
     with pytest.raises(DataError, match=rf"expected {count} files of {name}, found {count - 1} "):
         read(config(name, folder), 4)
-    with pytest.raises(DataError, match=rf"found 0 .*https://.*{name[5:]}-python\.tar\.gz"):
+    with pytest.raises(DataError, match=rf"found 0 .*saformer-data fetch {name},"):
         read(config(name, folder / "nowhere"), 4)
 
 

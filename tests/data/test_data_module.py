@@ -6,7 +6,7 @@ import torch
 
 from saformer.data.module import SpikingDataModule
 from saformer.data.readers import read
-from saformer.errors import SettingError
+from saformer.errors import CheckpointError, SettingError
 
 
 class Recorder(pl.LightningModule):
@@ -125,6 +125,26 @@ def test_a_resumed_training_sees_the_same_batches(fit, tmp_path):
         assert torch.equal(x, x2) and torch.equal(y, y2)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_mixing_stops_at_its_epoch(fit, tmp_path, workers):
+    """From mixup_off_epoch on, labels are class numbers again: with workers and after a resume."""
+    mixing = (
+        "augment.mixup=0.4",
+        "augment.mixup_off_epoch=2",
+        f"dataset.num_workers={workers}",
+        "dataset.train_subset=200",
+    )
+    whole, _ = fit(*mixing, epochs=4)
+    each = len(whole.batches) // 4
+    kinds = [y.dtype for _, y in whole.batches]
+    assert kinds == [torch.float32] * 2 * each + [torch.int64] * 2 * each
+    for done in (1, 3):
+        _, trainer = fit(*mixing, epochs=done)
+        trainer.save_checkpoint(tmp_path / "part.ckpt")
+        rest, _ = fit(*mixing, epochs=4, ckpt_path=tmp_path / "part.ckpt")
+        assert [y.dtype for _, y in rest.batches] == kinds[done * each :]
+
+
 def test_evaluation_is_not_augmented(fit):
     """Validation and test images come as they are, with class numbers."""
     plain, _ = fit("augment=none")
@@ -141,6 +161,44 @@ def test_workers_change_nothing(fit):
     helped, _ = fit("dataset.num_workers=1")
     for (x, y), (x2, y2) in zip(alone.batches, helped.batches, strict=True):
         assert torch.equal(x, x2) and torch.equal(y, y2)
+
+
+def test_a_resident_set_gives_the_batches_of_a_loader(fit):
+    """dataset.device_resident changes where the images wait and nothing else."""
+    loaded, _ = fit("augment.mixup=0.4", epochs=2)
+    resident, _ = fit("augment.mixup=0.4", "dataset.device_resident=true", epochs=2)
+    for one, other in (
+        (loaded.batches, resident.batches),
+        (loaded.seen["validation"], resident.seen["validation"]),
+        (loaded.seen["test"], resident.seen["test"]),
+    ):
+        for (x, y), (x2, y2) in zip(one, other, strict=True):
+            assert torch.equal(x, x2) and torch.equal(y, y2)
+
+
+def test_a_resident_set_sends_numbers_in_the_place_of_images(compose):
+    """What a resident set's loader hands out for a batch is 8 bytes an image."""
+    data = split(compose, "dataset.device_resident=true")
+    x, y = next(iter(data.train_dataloader()))
+    assert (x.dtype, x.shape) == (torch.int64, y.shape)
+
+
+def test_a_checkpoint_belongs_to_its_split(fit, tmp_path):
+    """A checkpoint holds size and digest of each set, and is not resumed on other items."""
+    _, trainer = fit()
+    path = tmp_path / "one.ckpt"
+    trainer.save_checkpoint(path)
+    kept = torch.load(path, weights_only=True)["SpikingDataModule"]
+    assert kept["split"] == "official"
+    assert kept["train"] == {"size": 1293, "digest": "816b0b961271"}
+    fit(epochs=2, ckpt_path=path)
+    with pytest.raises(CheckpointError) as error:
+        fit("dataset.split_seed=1", epochs=2, ckpt_path=path)
+    assert "whose train set has 1293 items and digest 816b0b961271; now it has 1293" in str(
+        error.value
+    )
+    with pytest.raises(CheckpointError, match=r"whose train set has 1293 items .* now it has 450"):
+        fit("dataset.train_subset=500", epochs=2, ckpt_path=path)
 
 
 def test_a_subset_is_stratified_and_keeps_the_test_set(compose):

@@ -5,11 +5,16 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from saformer.data.augment import augment
+from saformer.data.augment import augment, crop_flip
 from saformer.data.policy import Policy, parse_policy
 from saformer.data.randaugment import OPERATIONS, argument, rand_augment
-from saformer.data.settings import AugmentConfig
+from saformer.data.settings import AugmentConfig, RandAugmentOps
 from saformer.errors import SettingError
+
+
+def augmented(x, config, generator):
+    """The whole of what a batch goes through before it is normalised."""
+    return augment(crop_flip(x, config, generator), config, generator)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -177,7 +182,27 @@ def test_randaugment_without_groups_draws_per_sample():
     """With groups of 1 the same image comes out differently nearly everywhere in the batch."""
     x = to_batch(picture()).expand(40, -1, -1, -1)
     config = AugmentConfig(randaugment="rand-m9-n2-mstd0.5-p1", randaugment_group=1)
-    assert len(torch.unique(augment(x, config, seeded()).flatten(1), dim=0)) > 35
+    assert len(torch.unique(augmented(x, config, seeded()).flatten(1), dim=0)) > 35
+
+
+def test_spikformers_choice_is_five_operations(monkeypatch):
+    """randaugment_ops=spikformer draws each of its five operations alike, and timm's no other."""
+    seen = []
+    for name in OPERATIONS:
+        monkeypatch.setitem(OPERATIONS, name, lambda x, _, name=name: seen.append(name) or x)
+    x = to_batch(picture()).expand(1000, -1, -1, -1)
+    counts = {}
+    for ops in RandAugmentOps:
+        seen.clear()
+        config = AugmentConfig(
+            randaugment="rand-m9-n1-p1", randaugment_group=1, randaugment_ops=ops
+        )
+        augmented(x, config, seeded())
+        counts[ops] = {name: seen.count(name) for name in OPERATIONS if name in seen}
+    five = counts[RandAugmentOps.spikformer]
+    assert set(five) == {"Equalize", "Rotate", "ShearX", "TranslateX", "TranslateY"}
+    assert all(count == pytest.approx(200, abs=65) for count in five.values())  # 5 deviations
+    assert set(counts[RandAugmentOps.timm]) == set(OPERATIONS)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.5, 1.0])

@@ -137,15 +137,6 @@ def test_own_files_come_before_debians(root, arrays):
     assert len(readers.read(config("fashion_mnist", root), 4).train) == 7
 
 
-def test_a_message_tells_torchvisions_own_way(root, arrays):
-    """The advice after a bad file downloads to where the reader looks first."""
-    write(root / "FashionMNIST" / "raw", arrays)
-    (root / "FashionMNIST" / "raw" / NAMES["test", "x"]).write_bytes(b"")
-    with pytest.raises(DataError) as error:
-        readers.read(config("fashion_mnist", root), 4)
-    assert f"FashionMNIST({str(root)!r}, download=True)" in error.value.fix
-
-
 def refused(root: Path) -> DataError:
     """Read, and hand over the error after checking that its line has all four parts."""
     with pytest.raises(DataError) as caught:
@@ -163,7 +154,7 @@ def test_nothing_there(root):
     assert error.path == root
     assert NAMES["train", "x"] in error.expected
     assert "FashionMNIST/raw" in error.found and "debian" in error.found
-    assert "apt-get install dataset-fashion-mnist" in error.fix and "torchvision" in error.fix
+    assert "saformer-data fetch fashion_mnist" in error.fix and "apt-get install" in error.fix
 
 
 @pytest.mark.parametrize("key", NAMES, ids=NAMES.values())
@@ -229,7 +220,7 @@ def test_a_bad_file_is_named(root, arrays, case):
     assert error.path == bad
     assert error.expected == expected
     assert found in error.found
-    assert error.fix.startswith("Remove it and get it again. Get it with")
+    assert error.fix.startswith("Remove it and get it again. Run: saformer-data fetch")
     assert bad.read_bytes() == content  # a user's file is never touched
 
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saformer.data.splits import digest, stratified
+from saformer.data.settings import DatasetConfig, Split
+from saformer.data.splits import choose_test, digest, stratified
 from saformer.errors import SettingError
 
 
@@ -89,3 +90,103 @@ def test_a_digest_names_a_set():
     names = ["cat_1", "cat_12", "dog_3"]
     assert digest(names) == digest(names[::-1]) == "f0c865775d4f"
     assert digest(names) != digest(names[:2])
+
+
+def recordings(per_class: int, classes: int = 2) -> tuple[list[str], np.ndarray]:
+    """Names and labels as CIFAR10-DVS has them, in the order of the numbers."""
+    names = [f"cifar10_class{k}_{i}" for k in range(classes) for i in range(per_class)]
+    return names, np.repeat(np.arange(classes), per_class)
+
+
+def config(split: str, split_seed: int = 0) -> DatasetConfig:
+    return DatasetConfig(
+        name="cifar10_dvs",
+        num_classes=10,
+        in_channels=2,
+        image_size=128,
+        mean=[0, 0],
+        std=[1, 1],
+        split=Split(split),
+        split_seed=split_seed,
+    )
+
+
+def numbers(names: list[str], test: np.ndarray) -> list[int]:
+    """Sorted file numbers of the test recordings of class 0."""
+    chosen = [name for name, held in zip(names, test, strict=True) if held]
+    return sorted(int(n.rpartition("_")[2]) for n in chosen if n.startswith("cifar10_class0_"))
+
+
+def test_peer_last10_is_what_spikingjelly_takes():
+    """The last tenth of the names as strings: files 91 to 99 and 909 to 999 of each class."""
+    names, labels = recordings(1000)
+    test = choose_test(config("peer_last10"), names, labels, None)
+    assert numbers(names, test) == [*range(91, 100), *range(909, 1000)]
+    assert test.reshape(2, -1).sum(1).tolist() == [100, 100]
+
+
+def test_peer_last10_equals_the_code_it_is_named_after():
+    """SpikingJelly's own function puts the same items of a sorted folder into the test set."""
+    from spikingjelly.datasets import split_to_train_test_set
+
+    names, labels = recordings(37, classes=3)
+    walked = sorted(zip(names, labels.tolist(), strict=True))  # as DatasetFolder walks
+    _, theirs = split_to_train_test_set(0.9, [(name, label) for name, label in walked], 3)
+    ours = choose_test(config("peer_last10"), names, labels, None)
+    assert {name for name, _ in theirs} == {n for n, held in zip(names, ours, strict=True) if held}
+
+
+def test_tebn_first100_is_by_number():
+    """Files 0 to 99 of each class, whatever their place in a listing."""
+    names, labels = recordings(1000)
+    test = choose_test(config("tebn_first100"), names, labels, None)
+    assert numbers(names, test) == list(range(100))
+
+
+def test_stratified_seeded_takes_a_tenth_of_each_class():
+    """A tenth of every class, another one for another seed."""
+    names, labels = recordings(1000)
+    test = choose_test(config("stratified_seeded"), names, labels, None)
+    assert test.reshape(2, -1).sum(1).tolist() == [100, 100]
+    assert not np.array_equal(
+        test, choose_test(config("stratified_seeded", split_seed=1), names, labels, None)
+    )
+
+
+@pytest.mark.parametrize(
+    ("split", "pinned"),
+    [
+        ("peer_last10", "d8176230ff49"),
+        ("tebn_first100", "07812331410e"),
+        ("stratified_seeded", "f7dee1d062b0"),
+    ],
+)
+def test_the_named_splits_of_cifar10_dvs_are_pinned(split, pinned):
+    """The test set of each named split has one digest, on every machine and in every version."""
+    from saformer.data.readers.cifar10_dvs import CLASSES
+
+    names = [f"cifar10_{name}_{i}" for name in CLASSES for i in range(1000)]
+    test = choose_test(config(split), names, np.repeat(np.arange(10), 1000), None)
+    assert digest([name for name, held in zip(names, test, strict=True) if held]) == pinned
+
+
+@pytest.mark.parametrize("split", [split for split in Split if split is not Split.official])
+def test_an_official_split_is_the_only_one(split):
+    """Where a test set was published no other split is taken, and the answer says so."""
+    names, labels = recordings(20)
+    official = np.arange(40) % 2 == 0
+    with pytest.raises(SettingError, match=r"dataset.split must be official for cifar10_dvs, not"):
+        choose_test(config(split.value), names, labels, official)
+    assert choose_test(config("official"), names, labels, official) is official
+
+
+def test_official_where_there_is_none():
+    """CIFAR10-DVS has no official split: the answer names those that there are."""
+    with pytest.raises(SettingError, match="must be one of peer_last10, tebn_first100, strat"):
+        choose_test(config("official"), *recordings(20), None)
+
+
+def test_too_few_recordings_for_a_split():
+    """A class that would be empty on one side is refused in numbers, not trained without."""
+    with pytest.raises(SettingError, match="puts 60 of 60 recordings of class 0 into the test set"):
+        choose_test(config("tebn_first100"), *recordings(60), None)

@@ -1,8 +1,8 @@
 """Augmentation of a training batch on its device, with one draw per sample.
 
-In order: `augment` on images in 0..1, normalisation (the caller's), `erase`, `mix`. Every random
-number comes from the generator that is passed in, never from a global one: its state fixes the
-result bit for bit, and a checkpoint that holds it resumes the very same run.
+In order: `crop_flip` on bytes, `augment` on images in 0..1 or on counts, normalisation (the
+caller's), `erase`, `mix`. Every random number comes from the generator that is passed in, never
+from a global one: its state fixes the result bit for bit.
 
 B batch, T timesteps, C channels, H W height and width, K classes; images are square.
 """
@@ -14,21 +14,39 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from saformer.data.geometry import affine, crop, hflip
+from saformer.data.event_augment import nda
+from saformer.data.geometry import affine, blank, crop, hflip
 from saformer.data.policy import parse_policy
 from saformer.data.randaugment import rand_augment
 from saformer.data.settings import AugmentConfig
-from saformer.errors import SettingError
+from saformer.errors import SettingError, require
 
 ERASE_AREA = (0.02, 1 / 3)
 ERASE_ASPECT = 1 / 0.3
 
 
-def augment(x: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
-    """Crop, flip, affine map and RandAugment.
+def crop_flip(x: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
+    """Crop and flip: what moves pixels whole, and so is done on bytes, a quarter of the memory.
 
     Args:
-        x: Images [B, C, H, W] in 0..1, or frames [B, T, C, H, W], whose timesteps move together.
+        x: Images [B, C, H, W], or frames [B, T, C, H, W], whose timesteps and polarities move
+            together; of any type.
+        config: Its `crop_padding` and `hflip`.
+        generator: Source of the draws, on the device of `x`.
+
+    Returns:
+        A batch of the same shape and type.
+    """
+    y = crop(x.flatten(1, -3), config.crop_padding, generator)
+    return hflip(y, config.hflip, generator).view(x.shape)
+
+
+def augment(x: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
+    """Affine map, and RandAugment or its counterpart for events.
+
+    Args:
+        x: Images [B, C, H, W] in 0..1, or frames of event counts [B, T, C, H, W], whose timesteps
+            and polarities move together and whose counts stay whole.
         config: What to do.
         generator: Source of the draws, on the device of `x`.
 
@@ -36,21 +54,26 @@ def augment(x: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
         A batch of the same shape.
 
     Raises:
-        SettingError: RandAugment is on and the batch is not of grey or colour images.
+        SettingError: RandAugment is on and the batch is not of grey or colour images, or the
+            augmentation of events is on and it is not of events.
     """
-    y = x.flatten(1, -3)
-    y = crop(y, config.crop_padding, generator)
-    y = hflip(y, config.hflip, generator)
+    events = x.ndim == 5
     scale = (config.scale[0], config.scale[1])
-    y = affine(y, config.degrees, config.translate, scale, config.shear, generator)
+    y = affine(
+        x.flatten(1, -3), config.degrees, config.translate, scale, config.shear, generator, events
+    )
+    if config.nda:
+        require(events, "augment.nda", "be false for images, which are not events", "true")
+        y = nda(y, generator)
     if config.randaugment is not None:
-        if x.ndim != 4 or x.shape[1] not in (1, 3):
+        if events or x.shape[1] not in (1, 3):
             raise SettingError(
                 "augment.randaugment must be null for data other than grey or colour images, "
                 f"not {config.randaugment}"
             )
         policy = parse_policy(config.randaugment)
-        y = rand_augment(y, policy, config.randaugment_group, generator)
+        ops = config.randaugment_ops
+        y = rand_augment(y, policy, config.randaugment_group, generator, ops)
     return y.view(x.shape)
 
 
@@ -66,31 +89,13 @@ def erase(x: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
     """
     if config.erase == 0:
         return x
-    height, width = x.shape[-2:]
     draws = torch.rand(5, len(x), generator=generator, device=x.device)
     area = ERASE_AREA[0] + (ERASE_AREA[1] - ERASE_AREA[0]) * draws[0]
     # Above 1/area a side would be longer than the image's.
     limit = (-area.log()).clamp(max=math.log(ERASE_ASPECT))
     aspect = torch.exp(limit * (2 * draws[1] - 1))
-    rows = _interval(height, (area * aspect).sqrt(), draws[2])
-    columns = _interval(width, (area / aspect).sqrt(), draws[3])
-    rows &= (draws[4] < config.erase).unsqueeze(1)
-    inside = rows.unsqueeze(2) & columns.unsqueeze(1)
-    return x.masked_fill(inside.view(len(x), *[1] * (x.ndim - 3), height, width), 0)
-
-
-def _interval(side: int, share: Tensor, place: Tensor) -> Tensor:
-    """Mask [B, side] of one interval per sample.
-
-    Args:
-        side: Pixels.
-        share: Length of the interval in shares of the side [B], rounded to whole pixels.
-        place: Where it lies among its possible places [B], in [0, 1).
-    """
-    length = (side * share).round().clamp(1, side)
-    start = ((side - length + 1) * place).floor()
-    pixel = torch.arange(side, device=share.device)
-    return (pixel >= start.unsqueeze(1)) & (pixel < (start + length).unsqueeze(1))
+    shares = torch.stack([area * aspect, area / aspect]).sqrt()
+    return blank(x, shares, draws[2:4], draws[4] < config.erase)
 
 
 def mix(

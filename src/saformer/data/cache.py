@@ -6,23 +6,29 @@ start it at once, there is either a whole cache or none. The key is a digest of 
 shapes the content: a changed setting never meets an old cache.
 """
 
+import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from saformer.errors import DataError
 
+log = logging.getLogger(__name__)
+
 META = "meta.json"
 FORMAT = 1  # raise it when builders write something else for the same key
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 Facts = dict[str, Any]
 
@@ -76,42 +82,78 @@ def build_once(
     folder = cache_folder(cache_dir, name, key)
     if is_built(folder):  # before the lock, so that a cache on a read-only disk serves
         return folder
-    try:
+    with _told(cache_dir):
         cache_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if not is_built(folder):
-                _build(folder, key, num_bytes, build)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        fix = "Make room or permit writing there, or set dataset.cache_dir to another folder."
-        raise DataError(cache_dir, "a folder to write a cache to", reason, fix) from error
+        lock = FileLock(f"{folder}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.warning("%s: another process builds the cache; waiting for it", name)
+            lock.acquire()
+    try:
+        if not is_built(folder):  # else somebody built it while we waited
+            _build(folder, key, num_bytes, build)
+    finally:
+        lock.release()
     return folder
 
 
 def _build(folder: Path, key: Facts, num_bytes: int, build: Callable[[Path], Facts]) -> None:
     """Build under the lock."""
-    for left in folder.parent.glob(f".{folder.name}-*"):  # of a build that was killed
-        shutil.rmtree(left)
-    free = shutil.disk_usage(folder.parent).free
-    if free < num_bytes:
-        needed, there = (f"{size / 2**20:.0f} MiB" for size in (num_bytes, free))
-        fix = "Make room, or set dataset.cache_dir to another folder."
-        raise DataError(folder.parent, f"{needed} free for the cache", there, fix)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        facts = build(part)
-        files = {path.name: path.stat().st_size for path in sorted(part.iterdir())}
-        meta = {"key": key, "files": files, **facts}
-        (part / META).write_text(json.dumps(meta, indent=2) + "\n")
-        for path in part.iterdir():
-            _flush(path)
-        part.chmod(0o755)  # mkdtemp keeps others out, but a cache may be shared
+    cache_dir = folder.parent
+    with _told(cache_dir):
+        for left in cache_dir.glob(f".{folder.name}-*"):  # of a build that was killed
+            shutil.rmtree(left)
         if folder.exists():  # damaged: `is_built` said no
             shutil.rmtree(folder)
-        os.replace(part, folder)
+        free = shutil.disk_usage(cache_dir).free
+        if free < num_bytes:
+            needed, there = (f"{size / 2**20:.0f} MiB" for size in (num_bytes, free))
+            fix = "Make room, or set dataset.cache_dir to another folder."
+            raise DataError(cache_dir, f"{needed} free for the cache", there, fix)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=cache_dir))
+    try:
+        try:
+            facts = build(part)
+        except OSError as error:
+            if not _is_about_writing(error, part):  # then it is about a file that is read
+                raise
+            raise _cannot_write(cache_dir, error) from error
+        with _told(cache_dir):
+            files = {path.name: path.stat().st_size for path in sorted(part.iterdir())}
+            meta = {"key": key, "files": files, **facts}
+            (part / META).write_text(json.dumps(meta, indent=2) + "\n")
+            for path in part.iterdir():
+                _flush(path)
+            part.chmod(0o755)  # mkdtemp keeps others out, but a cache may be shared
+            os.replace(part, folder)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
+
+
+@contextmanager
+def _told(cache_dir: Path) -> Iterator[None]:
+    """Turn what the system refuses into one line about the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise _cannot_write(cache_dir, error) from error
+
+
+def _cannot_write(cache_dir: Path, error: OSError) -> DataError:
+    reason = error.strerror or str(error)
+    fix = "Make room or permit writing there, or set dataset.cache_dir to another folder."
+    return DataError(cache_dir, "a folder to write a cache to", reason, fix)
+
+
+def _is_about_writing(error: OSError, part: Path) -> bool:
+    """Whether a builder failed at its own files, by number, by name, or by numpy's words."""
+    return (
+        error.errno in NO_ROOM
+        or Path(str(error.filename)).is_relative_to(part)
+        or " requested and " in str(error)  # of ndarray.tofile, and so of numpy.save
+    )
 
 
 def _flush(path: Path) -> None:
@@ -121,9 +163,21 @@ def _flush(path: Path) -> None:
 
 
 def new_array(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
-    """A uint8 array on disk, to be filled; flush it when done."""
+    """A uint8 array on disk, to be filled; flush it when done.
+
+    Raises:
+        OSError: There is no room for it.
+    """
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     assert isinstance(array, np.memmap)
+    # Take the room now: to write where the disk is full kills a process that maps the file.
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # not on all file systems
+                    raise
     return array
 
 

@@ -5,6 +5,7 @@ T timesteps, H W height and width.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,18 +17,20 @@ from saformer.errors import DataError
 
 MAX_SECONDS = 60
 
+Integers = NDArray[np.integer[Any]]
+
 
 @dataclass(frozen=True)
 class Events:
-    """One recording; the four arrays have one entry an event."""
+    """One recording; each of the four arrays has one entry an event."""
 
     t: NDArray[np.int64]
     """Time in microseconds."""
-    x: NDArray[np.int64]
+    x: Integers
     """Column."""
-    y: NDArray[np.int64]
+    y: Integers
     """Row, from the top."""
-    p: NDArray[np.int64]
+    p: Integers
     """Polarity: 0 darker, 1 brighter."""
 
     def __len__(self) -> int:
@@ -58,7 +61,7 @@ def validate(events: Events, sensor: int, timesteps: int, path: Path) -> tuple[E
             i = int(np.flatnonzero((values < 0) | (values >= end))[0])
             found = f"{name}={values[i]} in event {i} (wrong address mask?)"
             raise DataError(path, f"{name} from 0 to {end - 1}", found, fix)
-    in_order = bool((np.diff(events.t) >= 0).all())
+    in_order = bool((events.t[1:] >= events.t[:-1]).all())
     if not in_order:
         order = np.argsort(events.t, kind="stable")
         events = Events(events.t[order], events.x[order], events.y[order], events.p[order])
@@ -88,17 +91,29 @@ def to_frames(
     Returns:
         Counts [T, 2, size, size], cut off at 255, and how many cells were.
     """
+    count, inner = len(events), np.arange(1, timesteps)
     if split_by is SplitBy.number:
-        frame = np.arange(len(events)) // max(len(events) // timesteps, 1)
+        cuts = inner * max(count // timesteps, 1)
     else:
-        start, end = (events.t[0], events.t[-1]) if len(events) else (0, 0)
-        frame = (events.t - start) // max((end - start) // timesteps, 1)
-    np.minimum(frame, timesteps - 1, out=frame)
-    x, y = events.x * size // sensor, events.y * size // sensor
-    cell = ((frame * 2 + events.p) * size + y) * size + x
-    counts = np.bincount(cell, minlength=timesteps * 2 * size * size)
-    saturated = int((counts > 255).sum())
-    frames = np.minimum(counts, 255).astype(np.uint8)
+        start, end = (events.t[0], events.t[-1]) if count else (0, 0)
+        cuts = np.searchsorted(events.t, start + inner * max((end - start) // timesteps, 1))
+    x, y = events.x, events.y
+    if size != sensor:
+        place = np.arange(sensor) * size // sensor
+        x, y = place[x], place[y]
+    cell = events.p.astype(np.int32)  # in place from here on: memory is what takes the time
+    cell *= size
+    cell += y
+    cell *= size
+    cell += x
+    frames = np.empty((timesteps, 2 * size * size), dtype=np.uint8)
+    saturated = 0
+    for frame, part in zip(frames, np.split(cell, cuts), strict=True):
+        counts = np.bincount(part, minlength=len(frame))
+        if counts.max() > 255:  # rare, and dear
+            saturated += int(np.count_nonzero(counts > 255))
+            np.minimum(counts, 255, out=counts)
+        frame[:] = counts
     return frames.reshape(timesteps, 2, size, size), saturated
 
 

@@ -1,4 +1,4 @@
-"""Crop, flip and affine maps of a batch, with one draw per sample.
+"""Crop, flip, affine maps and blank rectangles of a batch, with one draw per sample.
 
 They take any number of channels, so a sequence of frames folds its timesteps into the channels and
 moves as one. B batch, C channels, H W height and width; images are square.
@@ -15,17 +15,27 @@ def crop(x: Tensor, padding: int, generator: Generator) -> Tensor:
     """Pad with zeros and cut out the size of before, at an offset per sample: [B, C, H, W]."""
     if padding == 0:
         return x
-    windows = F.pad(x, [padding] * 4).unfold(2, x.shape[2], 1).unfold(3, x.shape[3], 1)
+    height, width = x.shape[-2:]
+    padded = F.pad(x, [padding] * 4)
     offsets = torch.randint(2 * padding + 1, (2, len(x)), generator=generator, device=x.device)
-    return windows[torch.arange(len(x), device=x.device), :, offsets[0], offsets[1]]
+    # From its first pixel to its last a crop is one run of memory, with the ends of the padded rows
+    # in between. Copied as such, and cut up after, it takes a quarter of the time of an indexing.
+    side = padded.shape[-1]
+    run = (height - 1) * side + width
+    planes = torch.arange(len(x) * x.shape[1], device=x.device).view(x.shape[:2])
+    first = planes * padded[0, 0].numel() + (offsets[0] * side + offsets[1]).unsqueeze(1)
+    runs = padded.flatten().unfold(0, run, 1).index_select(0, first.flatten())
+    return runs.unfold(1, width, side).unflatten(0, x.shape[:2])
 
 
 def hflip(x: Tensor, probability: float, generator: Generator) -> Tensor:
     """Flip some of the samples from left to right: [B, C, H, W]."""
     if probability == 0:
         return x
-    flipped = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < probability
-    return torch.where(flipped, x.flip(-1), x)
+    flipped = torch.rand(len(x), generator=generator, device=x.device) < probability
+    # Whole images are picked from both halves, several times as fast as pixel by pixel.
+    both = torch.cat([x, x.flip(-1)])
+    return both.index_select(0, torch.arange(len(x), device=x.device) + len(x) * flipped)
 
 
 def affine(
@@ -35,6 +45,7 @@ def affine(
     scale: tuple[float, float],
     shear: float,
     generator: Generator,
+    nearest: bool = False,
 ) -> Tensor:
     """Rotate, shift, zoom and shear about the centre, in one interpolation: [B, C, H, W].
 
@@ -45,6 +56,7 @@ def affine(
         scale: Smallest and largest zoom; above 1 the content grows.
         shear: Largest horizontal shear in degrees, either way.
         generator: Source of the draws, on the device of `x`.
+        nearest: As of `warp`.
     """
     if degrees == translate == shear == 0 and scale == (1, 1):
         return x
@@ -57,18 +69,46 @@ def affine(
     # A target pixel p takes its value from the source at A(p - shift).
     cos, sin = angle.cos() / zoom, angle.sin() / zoom
     matrix = torch.stack([cos, cos * slope - sin, sin, sin * slope + cos], 1).view(-1, 2, 2)
-    return warp(x, torch.cat([matrix, -matrix @ shift], -1))
+    return warp(x, torch.cat([matrix, -matrix @ shift], -1), nearest=nearest)
 
 
-def warp(x: Tensor, theta: Tensor, fill: float = 0.0) -> Tensor:
-    """Sample each image at affinely moved places, bilinearly.
+def warp(x: Tensor, theta: Tensor, fill: float = 0.0, nearest: bool = False) -> Tensor:
+    """Sample each image at affinely moved places.
 
     Args:
-        x: Images [B, C, H, W] in 0..1.
+        x: Images [B, C, H, W] in 0..1; any values if `nearest`.
         theta: Maps of target to source [B, 2, 3] or [1, 2, 3], in units where the image spans
             -1..1.
-        fill: Value of everything outside the image.
+        fill: Value of everything outside the image; 0 if `nearest`.
+        nearest: Take the nearest pixel, so that counts of events stay whole, in the place of
+            bilinear interpolation.
     """
     grid = F.affine_grid(theta.expand(len(x), 2, 3), list(x.shape), align_corners=False)
+    if nearest:
+        return F.grid_sample(x, grid, mode="nearest", align_corners=False)
     y = F.grid_sample(x - fill, grid, align_corners=False) + fill
     return y.clamp_(0, 1)  # the weights of the interpolation add up to 1 but for rounding
+
+
+def blank(x: Tensor, shares: Tensor, places: Tensor, chosen: Tensor) -> Tensor:
+    """Set a rectangle of some samples to zero.
+
+    Args:
+        x: Images [B, ..., H, W].
+        shares: Height and width in shares of the sides [2, B], rounded to whole pixels.
+        places: Where it lies among its possible places, down and across [2, B], in [0, 1).
+        chosen: Which samples lose their rectangle [B].
+    """
+    height, width = x.shape[-2:]
+    rows = _interval(height, shares[0], places[0]) & chosen.unsqueeze(1)
+    columns = _interval(width, shares[1], places[1])
+    inside = rows.unsqueeze(2) & columns.unsqueeze(1)
+    return x.masked_fill(inside.view(len(x), *[1] * (x.ndim - 3), height, width), 0)
+
+
+def _interval(side: int, share: Tensor, place: Tensor) -> Tensor:
+    """Mask [B, side] of one interval per sample."""
+    length = (side * share).round().clamp(1, side)
+    start = ((side - length + 1) * place).floor()
+    pixel = torch.arange(side, device=share.device)
+    return (pixel >= start.unsqueeze(1)) & (pixel < (start + length).unsqueeze(1))

@@ -12,40 +12,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torch.utils.data.distributed import DistributedSampler
+from torch.utils.data import DataLoader
 
-from saformer.data.augment import augment, erase, mix
+from saformer.data.augment import augment, crop_flip, erase, mix
 from saformer.data.events import normalise
+from saformer.data.image_files import ImageFiles
 from saformer.data.readers import read
+from saformer.data.sets import ArraySet, Batch, EpochSampler, ImageSet
 from saformer.data.settings import AugmentConfig, DatasetConfig
 from saformer.data.source import Items, Source
 from saformer.data.splits import digest, stratified
-from saformer.errors import CheckpointError, require
-
-Batch = tuple[Tensor, Tensor]
-
-
-class ArraySet(Dataset[Batch]):
-    """Chosen items of an array; a whole batch is one indexing operation.
-
-    Args:
-        x: uint8 [N, ...], in memory or mapped from disk.
-        y: Class numbers [N].
-        items: Numbers of the items that belong to this set, in the order of an evaluation.
-        resident: Hand out item numbers in the place of x, which is on the device already.
-    """
-
-    def __init__(self, x: Tensor, y: Tensor, items: Items, resident: bool = False) -> None:
-        self.x, self.y, self.resident = x, y, resident
-        self.items = torch.from_numpy(items)
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitems__(self, places: list[int]) -> Batch:
-        items = self.items[places]
-        return items if self.resident else self.x[items], self.y[items]
+from saformer.errors import CheckpointError, DataError, require
 
 
 class SpikingDataModule(pl.LightningDataModule):
@@ -71,33 +48,25 @@ class SpikingDataModule(pl.LightningDataModule):
         self._mean = torch.tensor(dataset.mean).view(shape)
         self._std = torch.tensor(dataset.std).view(shape)
         self._source: Source | None = None
-        self._sets: dict[str, ArraySet] = {}
+        self._sets: dict[str, ArraySet | ImageSet] = {}
+        self._described: dict[str, Any] = {}
         self._resident: Tensor | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Read and split, once; later calls do nothing.
 
         Raises:
-            UserError: The data cannot be read, or the split cannot be made.
+            UserError: The data cannot be read, the split cannot be made, or a setting is not for
+                data of this kind.
         """
         if self._source is not None:
             return
         source = read(self.dataset, self.timesteps)
         train, val = self._split(source)
         parts = {"train": train, "val": val, "test": source.test}
-        resident = self.dataset.device_resident
-        self._sets = {
-            name: ArraySet(source.x, source.y, items, resident) for name, items in parts.items()
-        }
-        self._source = source
-
-    def describe(self) -> dict[str, Any]:
-        """Sizes and digests of the three sets: which items each of them holds."""
-        source = self._source
-        assert source is not None  # set up
         names = source.names or [str(i) for i in range(len(source.y))]
-        parts = {name: part.items.tolist() for name, part in self._sets.items()}
-        return {
+        self._sets = {name: self._set(source, items, name) for name, items in parts.items()}
+        self._described = {
             "dataset": self.dataset.name,
             "split": self.dataset.split.value,
             **{
@@ -106,6 +75,11 @@ class SpikingDataModule(pl.LightningDataModule):
             },
             **source.facts,
         }
+        self._source = source
+
+    def describe(self) -> dict[str, Any]:
+        """Sizes and digests of the three sets: which items each of them holds."""
+        return self._described
 
     def state_dict(self) -> dict[str, Any]:
         """What the checkpoint keeps of the data: the split and its digests."""
@@ -131,8 +105,7 @@ class SpikingDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         part = self._sets["train"]
         trainer = self.trainer
-        # torch's own sampler also for one process: its order depends on seed and epoch alone.
-        sampler: DistributedSampler[Batch] = DistributedSampler(
+        sampler = EpochSampler(
             part,
             num_replicas=trainer.world_size if trainer else 1,
             rank=trainer.global_rank if trainer else 0,
@@ -146,17 +119,23 @@ class SpikingDataModule(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         return self._loader(self._sets["test"], self.dataset.eval_batch_size)
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """uint8 to normalised floats on the device of the batch; in training also augmented."""
+    def on_after_batch_transfer(self, batch: Batch | DataError, dataloader_idx: int) -> Batch:
+        """uint8 to normalised floats on the device of the batch; in training also augmented.
+
+        Raises:
+            DataError: A worker could not decode a file, and sent this in the place of the batch.
+        """
+        if isinstance(batch, DataError):
+            raise batch
         x, y = batch
         if self.dataset.device_resident:
-            x = self._on_device(x.device)[x]
-        x = self._to_float(x)
+            x = self._on_device(x.device).index_select(0, x)
         mean, std = self._mean.to(x.device), self._std.to(x.device)
         if self.trainer is None or not self.trainer.training:
-            return (x - mean) / std, y
+            return self._to_float(x).sub_(mean).div_(std), y
         draws = self._generator(x.device)
-        x = (augment(x, self.augment, draws) - mean) / std
+        x = self._to_float(crop_flip(x, self.augment, draws))
+        x = (augment(x, self.augment, draws) - mean).div_(std)
         x = erase(x, self.augment, draws)  # after normalisation, so that it erases to the mean
         off = self.augment.mixup_off_epoch
         if off is not None and self.trainer.current_epoch >= off:
@@ -178,9 +157,23 @@ class SpikingDataModule(pl.LightningDataModule):
     def _on_device(self, device: torch.device) -> Tensor:
         """The whole set on the device, moved there at the first batch."""
         if self._resident is None or self._resident.device != device:
-            assert self._source is not None  # set up
+            assert self._source is not None and isinstance(self._source.x, Tensor)
             self._resident = self._source.x.to(device)
         return self._resident
+
+    def _set(self, source: Source, items: Items, name: str) -> ArraySet | ImageSet:
+        """The items of one of the three sets."""
+        config, x = self.dataset, source.x
+        area = self.augment.resized_crop
+        if isinstance(x, ImageFiles):
+            rule = f"be false for {config.name}, whose images are decoded batch by batch"
+            require(not config.device_resident, "dataset.device_resident", rule, "true")
+            crop = (area[0], area[1]) if area is not None and name == "train" else None
+            return ImageSet(x, source.y, items, self.seed, crop)
+        rule = f"be {{}} for {config.name}, whose images are not decoded batch by batch"
+        require(area is None, "augment.resized_crop", rule.format("null"), area)
+        require(config.crop_pct == 1, "dataset.crop_pct", rule.format(1), config.crop_pct)
+        return ArraySet(x, source.y, items, config.device_resident)
 
     def _split(self, source: Source) -> tuple[Items, Items]:
         """Numbers of the items to train on and to validate on."""
@@ -202,7 +195,7 @@ class SpikingDataModule(pl.LightningDataModule):
         return chosen[train], chosen[val]
 
     def _loader(
-        self, part: ArraySet, batch_size: int, sampler: DistributedSampler[Batch] | None = None
+        self, part: ArraySet | ImageSet, batch_size: int, sampler: EpochSampler | None = None
     ) -> DataLoader[Batch]:
         return DataLoader(
             part,

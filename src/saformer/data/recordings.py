@@ -20,7 +20,7 @@ from saformer.data.events import Events, to_frames, validate
 from saformer.data.settings import BadRecordings, DatasetConfig, Resize
 from saformer.data.source import Source
 from saformer.data.splits import choose_test
-from saformer.errors import DataError
+from saformer.errors import DataError, require
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +64,15 @@ def read_recordings(config: DatasetConfig, recordings: Recordings, timesteps: in
 
     Raises:
         DataError: A recording is damaged, or the cache cannot be written.
-        SettingError: The split cannot be made.
+        SettingError: The split cannot be made, or frames be larger than the sensor.
     """
     events = config.events
     assert events is not None  # every configuration of recordings has it
-    size = config.image_size if events.resize is Resize.bin else recordings.sensor
+    size = recordings.sensor
+    if events.resize is Resize.bin:
+        rule = f"be at most {size}, the side of the sensor, with dataset.events.resize=bin"
+        require(config.image_size <= size, "dataset.image_size", rule, config.image_size)
+        size = config.image_size
     shape = (len(recordings.names), timesteps, 2, size, size)
     key = {
         "dataset": config.name,
@@ -87,19 +91,17 @@ def read_recordings(config: DatasetConfig, recordings: Recordings, timesteps: in
     )
     meta = read_meta(folder)
     kept = np.load(folder / "kept.npy", allow_pickle=False)
-    names = [recordings.names[i] for i in kept]
-    labels = recordings.labels[kept]
-    official = None if recordings.test is None else recordings.test[kept]
-    test = choose_test(config, names, labels, official)
+    # Split before anything is left out, so that a damaged recording moves no other one.
+    test = choose_test(config, recordings.names, recordings.labels, recordings.test)[kept]
     facts = {
         name: meta[name] for name in ("skipped", "saturated_cells", "num_events", "unsorted")
     } | {"fingerprint": recordings.fingerprint, "cache": folder.name}
     return Source(
-        x=torch.from_numpy(open_array(folder / "frames.npy")),
-        y=torch.from_numpy(labels),
+        x=torch.from_numpy(open_array(folder / "frames.npy")[: len(kept)]),
+        y=torch.from_numpy(recordings.labels[kept]),
         train=np.flatnonzero(~test),
         test=np.flatnonzero(test),
-        names=names,
+        names=[recordings.names[i] for i in kept],
         facts=facts,
     )
 
@@ -107,7 +109,10 @@ def read_recordings(config: DatasetConfig, recordings: Recordings, timesteps: in
 def _write_frames(
     folder: Path, config: DatasetConfig, recordings: Recordings, shape: tuple[int, ...]
 ) -> dict[str, Any]:
-    """Fill a cache: frames.npy [kept, T, 2, H, W] and kept.npy, the numbers of the recordings."""
+    """Fill a cache: frames.npy [N, T, 2, H, W] and kept.npy, the recordings of its first frames.
+
+    As many of the last frames as recordings were skipped are of none, and are left empty.
+    """
     events = config.events
     assert events is not None
     count, timesteps, _, size, _ = shape
@@ -148,6 +153,8 @@ def _write_frames(
             "%s: %d of %d cells counted more than 255 events and are cut off there",
             config.name, saturated, cells,
         )  # fmt: skip
+    if skipped:
+        log.warning("%s: %d damaged recordings left out: %s", config.name, len(skipped), skipped)
     if unsorted:
         log.warning("%s: %d recordings were not in order of time; sorted", config.name, unsorted)
     return {

@@ -113,6 +113,8 @@ class DatasetConfig:
         ok = 0 < self.val_fraction < 1
         require(ok, "dataset.val_fraction", "be between 0 and 1", self.val_fraction)
         require(self.num_workers >= 0, "dataset.num_workers", "be 0 or more", self.num_workers)
+        rule = "be above 0 and at most 1"
+        require(0 < self.crop_pct <= 1, "dataset.crop_pct", rule, self.crop_pct)
         if self.train_subset is not None:
             subset = self.train_subset
             require(subset >= 1, "dataset.train_subset", "be at least 1 or null", subset)
@@ -179,9 +181,17 @@ class AugmentConfig:
             "be at least 1",
             self.randaugment_group,
         )
+        if self.mixup_off_epoch is not None:
+            off = self.mixup_off_epoch
+            require(off >= 0, "augment.mixup_off_epoch", "be 0 or more, or null", off)
         if self.randaugment is not None:
             parse_policy(self.randaugment)
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
             raise SettingError(
                 f"augment.scale must be [low, high] with 0 < low <= high, not {self.scale}"
             )
+        area = self.resized_crop
+        if area is not None:
+            ok = len(area) == 2 and 0 < area[0] <= area[1] <= 1
+            rule = "be null or [low, high] with 0 < low <= high <= 1"
+            require(ok, "augment.resized_crop", rule, area)

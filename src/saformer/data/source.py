@@ -8,15 +8,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from saformer.data.image_files import ImageFiles
+
 Items = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A whole dataset, in memory or mapped from disk."""
+    """A whole dataset: in memory, mapped from disk, or as files to decode."""
 
-    x: Tensor
-    """Images uint8 [N, C, H, W], or event frames [N, T, 2, H, W]."""
+    x: Tensor | ImageFiles
+    """Images uint8 [N, C, H, W], or files of them; or event frames [N, T, 2, H, W]."""
     y: Tensor
     """Class numbers int64 [N]."""
     train: Items

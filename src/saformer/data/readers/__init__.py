@@ -5,6 +5,7 @@ timesteps) -> Source`; a `DataError` says what is missing and how to get it.
 """
 
 from importlib import import_module
+from types import ModuleType
 
 from saformer.data.settings import DatasetConfig, Resize
 from saformer.data.source import Source
@@ -24,6 +25,17 @@ MODULES = {
 }
 
 
+def find(name: str) -> ModuleType:
+    """The reader of a dataset.
+
+    Raises:
+        SettingError: There is none of that name.
+    """
+    if name not in MODULES:
+        raise SettingError(f"dataset.name has no reader '{name}'.{suggest(name, MODULES)}")
+    return import_module(f"{__name__}.{MODULES[name]}")
+
+
 def read(config: DatasetConfig, timesteps: int) -> Source:
     """Read the dataset that `config.name` names.
 
@@ -35,12 +47,7 @@ def read(config: DatasetConfig, timesteps: int) -> Source:
         SettingError: There is no reader of that name, or its data has another shape than `config`.
         DataError: The files are missing or damaged.
     """
-    if config.name not in MODULES:
-        raise SettingError(
-            f"dataset.name has no reader '{config.name}'.{suggest(config.name, MODULES)}"
-        )
-    module = import_module(f"{__name__}.{MODULES[config.name]}")
-    source: Source = module.read(config, timesteps)
+    source: Source = find(config.name).read(config, timesteps)
     channels, side = source.x.shape[-3], source.x.shape[-1]
     if config.events is not None and config.events.resize is Resize.bilinear:
         side = config.image_size  # the device resizes

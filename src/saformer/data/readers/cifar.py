@@ -49,10 +49,6 @@ LAYOUTS = {
         classes=100,
     ),
 }
-ARCHIVES = {
-    "cifar10": "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-    "cifar100": "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
-}
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -83,10 +79,7 @@ def read(config: DatasetConfig, timesteps: int) -> Source:
         DataError: A file is missing, cut off, or something else.
     """
     layout, root = LAYOUTS[config.name], Path(config.root or "")
-    fix = (
-        f"Get {ARCHIVES[config.name]} and unpack it there (tar -xzf), or set dataset.root to "
-        "where it is."
-    )
+    fix = f"Run: saformer-data fetch {config.name}, or set dataset.root to where they are."
     inside = root / layout.folder
     folder = inside if os.path.isdir(inside) else root  # Path.is_dir raises where it may not look
     files = (*layout.train, layout.test)

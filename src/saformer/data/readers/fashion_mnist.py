@@ -15,15 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from saformer.data.archives import DEBIAN
 from saformer.data.settings import DatasetConfig
 from saformer.data.source import Source, in_two_parts
 from saformer.errors import DataError
 
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-FIX = (
-    "Get it with `apt-get install dataset-fashion-mnist` (Debian), or with `python -c "
-    '"from torchvision.datasets import FashionMNIST; FashionMNIST({root!r}, download=True)"`.'
-)
+FIX = "Run: saformer-data fetch fashion_mnist, or apt-get install dataset-fashion-mnist (Debian)."
 
 
 def read(config: DatasetConfig, timesteps: int) -> Source:
@@ -36,20 +33,19 @@ def read(config: DatasetConfig, timesteps: int) -> Source:
     """
     root = Path(config.root or "")
     folders = [root / "FashionMNIST" / "raw", root, DEBIAN]
-    fix = FIX.format(root=str(root))
     arrays = {}
     for part in ("train", "t10k"):
-        x = _idx(_find(f"{part}-images-idx3-ubyte", folders, root, fix), (28, 28), fix)
-        y = _idx(_find(f"{part}-labels-idx1-ubyte", folders, root, fix), (), fix)
+        x = _idx(_find(f"{part}-images-idx3-ubyte", folders, root), (28, 28))
+        y = _idx(_find(f"{part}-labels-idx1-ubyte", folders, root), ())
         if len(x) != len(y):
             raise DataError(
-                root, f"as many images as labels in {part}", f"{len(x)} and {len(y)}", fix
+                root, f"as many images as labels in {part}", f"{len(x)} and {len(y)}", FIX
             )
         arrays[part] = (x.unsqueeze(1), y.long())
     return in_two_parts(*arrays["train"], *arrays["t10k"])
 
 
-def _find(name: str, folders: list[Path], root: Path, fix: str) -> Path:
+def _find(name: str, folders: list[Path], root: Path) -> Path:
     """The file in the first folder that has it, plain or compressed."""
     for folder in folders:
         for path in (folder / name, folder / f"{name}.gz"):
@@ -59,19 +55,18 @@ def _find(name: str, folders: list[Path], root: Path, fix: str) -> Path:
         root,
         f"the Fashion-MNIST file {name}",
         f"none here, in FashionMNIST/raw or in {DEBIAN}",
-        fix,
+        FIX,
     )
 
 
-def _idx(path: Path, shape: tuple[int, ...], fix: str) -> Tensor:
+def _idx(path: Path, shape: tuple[int, ...]) -> Tensor:
     """A file of unsigned bytes in idx format: magic, counts, data.
 
     Args:
         path: The file, compressed if its name says so.
         shape: Shape of one item.
-        fix: How to get the files.
     """
-    fix = f"Remove it and get it again. {fix}"
+    fix = f"Remove it and get it again. {FIX}"
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (EOFError, zlib.error, gzip.BadGzipFile):

@@ -1,0 +1,54 @@
+"""Augmentation of event frames: one geometric operation or cutout for each clip.
+
+The operations, their ranges and their equal chances are those of SNNAugmentWide, which Spikformer,
+Spikingformer and QKFormer use on CIFAR10-DVS and DVS128-Gesture; it follows Neuromorphic Data
+Augmentation (arXiv 2203.06145), which leaves brightness and colour out, since a count has neither.
+Ours draws magnitudes from a continuous range, where theirs has 31 steps.
+
+B batch, C channels (timesteps and polarities), H W height and width; frames are square.
+"""
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+from saformer.data.geometry import blank, warp
+
+OPERATIONS = ("identity", "shear_x", "translate_x", "translate_y", "rotate", "cutout")
+SHEAR = 0.3  # radians
+SHIFT = 5 / 128  # of the side: 5 px of a DVS128
+ROTATION = math.radians(30)
+CUTOUT_AREA = (0.001, 0.11)
+
+
+def nda(x: Tensor, generator: Generator) -> Tensor:
+    """Apply one operation, drawn for each clip, to all its frames: [B, C, H, W].
+
+    All clips are moved in one sampling at the nearest pixel, which keeps counts whole; what comes
+    in from outside is 0.
+    """
+    kind = torch.randint(len(OPERATIONS), (len(x),), generator=generator, device=x.device)
+    draws = torch.rand(3, len(x), generator=generator, device=x.device)
+    y = warp(x, maps(kind, 2 * draws[0] - 1), nearest=True)
+    low, high = CUTOUT_AREA
+    side = (low + (high - low) * draws[0]).sqrt()
+    return blank(y, side.expand(2, -1), draws[1:], kind == OPERATIONS.index("cutout"))
+
+
+def maps(kind: Tensor, amount: Tensor) -> Tensor:
+    """Maps of target to source, [B, 2, 3], in units where the image spans -1..1.
+
+    Args:
+        kind: Number of the operation in `OPERATIONS` [B].
+        amount: How far it goes in its range, -1..1 [B].
+    """
+
+    def only(name: str, most: float) -> Tensor:
+        return most * amount * (kind == OPERATIONS.index(name))
+
+    angle, slope = only("rotate", ROTATION), only("shear_x", SHEAR).tan()
+    right, down = only("translate_x", 2 * SHIFT), only("translate_y", 2 * SHIFT)
+    row_x = torch.stack([angle.cos(), slope - angle.sin(), -right], 1)
+    row_y = torch.stack([angle.sin(), angle.cos(), -down], 1)
+    return torch.stack([row_x, row_y], 1)

@@ -1,0 +1,150 @@
+"""Bring a dataset to the disk: see what is there, download, verify and unpack the rest.
+
+Nothing the user put there is changed. An archive is unpacked into a folder beside its place, which
+is renamed when whole, so that what bears its name is whole, whatever stopped us.
+"""
+
+import os
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from filelock import FileLock, Timeout
+from rich.filesize import decimal
+
+from saformer.data.archives import Distribution, Part, find_archive, look
+from saformer.data.download import CHUNK, bar, download, verify
+from saformer.errors import DataError
+
+
+def fetch(name: str, distribution: Distribution, root: Path, mirror: str = "") -> bool:
+    """Bring a dataset to the disk, saying what is done.
+
+    Args:
+        name: The dataset, for messages.
+        distribution: How it is published.
+        root: Folder that it is put into.
+        mirror: Address of a folder that holds the archives too, tried first.
+
+    Returns:
+        Whether nothing is left to be done by hand.
+
+    Raises:
+        DataError: A file of the user's is not what it should be, no address gives the archive, or
+            the folder cannot be written to.
+    """
+    if not any(part.archive for part in distribution.parts):
+        whole = all(look(part, root, distribution.places).whole for part in distribution.parts)
+        there = distribution.parts and whole
+        print(f"{root}: is there" if there else distribution.by_hand.format(root=root))
+        return whole
+    again = f"saformer-data fetch {name}"
+    try:
+        # All that is there is looked at before anything is downloaded.
+        waiting = [
+            part for part in distribution.parts if not _is_there(part, distribution, root, again)
+        ]
+        if not waiting:
+            return True
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / ".fetch.lock", timeout=0):
+            return all(_bring(part, distribution, root, mirror, again) for part in waiting)
+    except Timeout:
+        raise DataError(root, "no other fetch at work there", "one", "Wait for its end.") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        fix = "Make room or permit writing there, or set data_dir to another folder."
+        raise DataError(error.filename or root, "a place to write to", reason, fix) from error
+
+
+def _bring(part: Part, distribution: Distribution, root: Path, mirror: str, again: str) -> bool:
+    """Download and unpack one part, or say how it is done by hand."""
+    path = find_archive(part, root)
+    if path is None:
+        urls = [f"{mirror.rstrip('/')}/{part.archive}"] if mirror else []
+        urls += part.urls
+        if not urls:
+            print(distribution.by_hand.format(root=root))
+            return False
+        path = root / part.archive
+        by_browser = f"get it from {distribution.page} with a browser and put it there"
+        download(path, part, urls, f"Check the network and run {again} again, or {by_browser}.")
+    if part.folder:
+        _unpack(path, part.folder, root)
+    return True
+
+
+def _is_there(part: Part, distribution: Distribution, root: Path, again: str) -> bool:
+    """Whether a part needs nothing; what is wrong with it is an error."""
+    found, archive = look(part, root, distribution.places), find_archive(part, root)
+    where = found.folder if len(distribution.places) > 1 else found.folder / part.folder
+    if found.whole and (part.folder or archive is None):
+        print(f"{where}: whole, {found.count} of {found.expected} files")
+        return True
+    target = root / part.folder
+    if part.folder and os.path.isdir(target) and any(target.iterdir()):
+        expected = f"{found.expected} files of {part.archive}"
+        fix = f"Nothing of it was touched: move it away and run {again}; it is unpacked anew."
+        raise DataError(target, expected, f"{found.count}", fix)
+    if archive is None:
+        return False
+    verify(archive, part, f"It was left as it is: move it away and run {again} again.")
+    print(f"{archive}: {decimal(archive.stat().st_size)}, MD5 as published")
+    return not part.folder
+
+
+def _unpack(path: Path, folder: str, root: Path) -> None:
+    """Unpack the folder that an archive holds beside its place, and rename it when it is whole.
+
+    Raises:
+        DataError: The archive holds no such folder, or something that would be written elsewhere.
+    """
+    beside = f".unpacking-{folder}-"
+    for left in root.glob(f"{beside}*"):  # of a fetch that was killed
+        shutil.rmtree(left)
+    part = Path(tempfile.mkdtemp(prefix=beside, dir=root))
+    count = 0
+    try:
+        with bar(f"{path.name}: unpacking") as advance:
+            for name, stream in _files_in(path):
+                inside = Path(name)
+                if inside.anchor or ".." in inside.parts:
+                    raise DataError(path, "files below its own folder", name, "Do not use it.")
+                target = part / inside
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with stream, target.open("wb") as file:
+                    while data := stream.read(CHUNK):
+                        file.write(data)
+                        advance(len(data))
+                count += 1
+        if not (part / folder).is_dir():
+            found = ", ".join(sorted(entry.name for entry in part.iterdir())[:5]) or "nothing"
+            raise DataError(path, f"a folder {folder} in it", found, "Unpack it by hand.")
+        os.replace(part / folder, root / folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    print(f"{root / folder}: {count} files unpacked")
+
+
+def _files_in(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Name and contents of each file in a zip or tar archive; nothing else is let through."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            for item in archive.infolist():
+                if not item.is_dir():
+                    yield item.filename, archive.open(item)
+        return
+    with tarfile.open(path) as tape:
+        for member in tape:
+            stream = tape.extractfile(member) if member.isfile() else None
+            if stream is not None:
+                yield member.name, stream
+            elif not member.isdir():
+                expected = "files and folders in it"
+                raise DataError(
+                    path, expected, f"{member.name}, a link or device", "Do not use it."
+                )

@@ -1,0 +1,147 @@
+"""Images that stay files: which there are, and how one becomes a square.
+
+N images, S side of the square, H W height and width of a file's image.
+"""
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch.nn.functional as F
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from saformer.data.decode import decode
+from saformer.errors import DataError
+
+SUFFIXES = (".jpeg", ".jpg", ".png")
+ASPECT = (3 / 4, 4 / 3)  # width over height of a random crop, before it is resized
+ATTEMPTS = 10  # draws of a crop that may not fit into the image
+
+
+@dataclass(frozen=True)
+class ImageIndex:
+    """An indexed set of image files: what is known of it before any image is decoded."""
+
+    root: Path
+    """Folder that `files` are in."""
+    files: list[str]
+    """The file of each image, below the root."""
+    names: list[str]
+    """Unique names `<part>/<class>/<file>`, in order, however the files are laid down."""
+    labels: NDArray[np.int64]
+    """Class numbers [N]: the rank of the class folder's name among all."""
+    test: NDArray[np.bool_]
+    """Which of them are the test set [N]."""
+    fingerprint: str | None = None
+    """Digest of names and sizes, where a cache is built of the files."""
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, sorted; hidden ones are none of ours.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+    except OSError as error:
+        fix = "Set dataset.root to the folder that holds train/ and val/."
+        raise DataError(folder, "a folder of images", str(error.strerror), fix) from None
+
+
+def image_names(folder: Path) -> list[str]:
+    """Names of the images in a folder, sorted; by name alone, for there may be a million.
+
+    Raises:
+        DataError: The folder cannot be read.
+    """
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        raise DataError(folder, "a readable folder", str(error.strerror), "Check it.") from None
+    return sorted(n for n in names if n.lower().endswith(SUFFIXES) and not n.startswith("."))
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """All images of a dataset, decoded when they are asked for."""
+
+    root: Path
+    """Folder that `files` are in."""
+    files: NDArray[np.bytes_]
+    """The file of each image [N]: one array and no list, which every worker would come to copy."""
+    size: int
+    """Side S of the square that every image becomes."""
+    crop_pct: float
+    """Share of the shorter side that is kept for evaluation."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """[N, 3, S, S], as of the tensor that they would make."""
+        return len(self.files), 3, self.size, self.size
+
+    def decode(self, item: int) -> Tensor:
+        """One image as it is, uint8 [3, H, W]; raises a DataError."""
+        return decode(self.root / os.fsdecode(self.files[item]))
+
+
+def random_crop(
+    height: int, width: int, area: tuple[float, float], rng: Generator
+) -> tuple[slice, slice]:
+    """Rows and columns of a random part of an image, as torchvision's RandomResizedCrop draws them.
+
+    Args:
+        height: Height H of the image.
+        width: Width W of it.
+        area: Least and largest share of the image's area.
+        rng: Source of the draws.
+
+    Returns:
+        A part with a ratio of width to height of 3/4 to 4/3, log-uniform. Where ten draws do not
+        fit, the largest such part in the middle.
+    """
+    low, high = np.log(ASPECT)
+    for _ in range(ATTEMPTS):
+        pixels = height * width * rng.uniform(*area)
+        aspect = math.exp(rng.uniform(low, high))
+        w, h = round(math.sqrt(pixels * aspect)), round(math.sqrt(pixels / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+            return slice(top, top + h), slice(left, left + w)
+    w = min(width, round(height * ASPECT[1]))
+    h = min(height, round(width / ASPECT[0]))
+    top, left = (height - h) // 2, (width - w) // 2
+    return slice(top, top + h), slice(left, left + w)
+
+
+def centre_crop(image: Tensor, size: int, crop_pct: float) -> Tensor:
+    """The middle of an image whose shorter side is resized to size / crop_pct, as timm does it.
+
+    Args:
+        image: uint8 [3, H, W].
+        size: Side S of the result.
+        crop_pct: Share of the shorter side that is kept.
+
+    Returns:
+        uint8 [3, S, S].
+    """
+    image = shorter_side(image, math.floor(size / crop_pct))
+    top, left = (round((side - size) / 2) for side in image.shape[-2:])
+    return image[:, top : top + size, left : left + size]
+
+
+def shorter_side(image: Tensor, side: int) -> Tensor:
+    """Resize so that the shorter side has this many pixels, and the shape stays."""
+    height, width = image.shape[-2:]
+    short = min(height, width)
+    return resize(image, side * height // short, side * width // short)
+
+
+def resize(image: Tensor, height: int, width: int) -> Tensor:
+    """Bicubic with antialiasing, uint8 [3, H, W]."""
+    return F.interpolate(image[None], (height, width), mode="bicubic", antialias=True)[0]

@@ -1,0 +1,161 @@
+"""CIFAR10-DVS: 10,000 images of CIFAR-10, moved before a DVS128 (figshare, article 4724671).
+
+Each class is a folder of a thousand AEDAT 2.0 files, `bird/cifar10_bird_0.aedat` to `_999`, and was
+published as one zip archive.
+"""
+
+import os
+import statistics
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from saformer.data.events import Events
+from saformer.data.readers.aedat2 import SENSOR, check_aedat2, read_aedat2
+from saformer.data.recordings import Recordings, fingerprint, read_recordings
+from saformer.data.settings import BadRecordings, DatasetConfig
+from saformer.data.source import Source
+from saformer.errors import DataError
+
+CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+PER_CLASS = 1000
+TINY = 0.01  # of the median size of its class: such a file was cut off
+FETCH = "saformer-data fetch cifar10_dvs"
+
+
+def read(config: DatasetConfig, timesteps: int) -> Source:
+    """Frames of all recordings, built at the first call (`read_recordings`).
+
+    Raises:
+        DataError: Files are missing, or damaged.
+        SettingError: The split cannot be made, or frames be larger than the sensor.
+    """
+    return read_recordings(config, index(config), timesteps)
+
+
+def index(config: DatasetConfig) -> Recordings:
+    """Find the recordings by class and number, and check them by header and size.
+
+    Raises:
+        DataError: A class or a recording is missing, or a file cannot be a whole recording.
+    """
+    root = Path(config.root or "")
+    files = {name: _files(root / name) for name in CLASSES}
+    if not any(files.values()):
+        raise _nothing(root)
+    faults: dict[Path, DataError] = {}
+    for name, in_class in files.items():
+        if len(in_class) < PER_CLASS and not config.allow_incomplete:
+            raise _incomplete(root / name, in_class)
+        faults |= _faults(root, name, in_class, compare=not config.allow_incomplete)
+    assert config.events is not None  # every configuration of recordings has it
+    if faults and config.events.bad_recordings is BadRecordings.error:
+        raise next(iter(faults.values()))
+    paths = [path for in_class in files.values() for path in in_class]
+
+    def load(i: int) -> Events:
+        if paths[i] in faults:
+            raise faults[paths[i]]
+        return read_aedat2(paths[i])
+
+    return Recordings(
+        sensor=SENSOR,
+        names=[path.stem for path in paths],
+        paths=paths,
+        labels=np.repeat(np.arange(len(CLASSES)), [len(paths) for paths in files.values()]),
+        test=None,
+        # Of the whole files: which of them are whole decides what is in the frames.
+        fingerprint=fingerprint((p.stem, p.stat().st_size) for p in paths if p not in faults),
+        load=load,
+    )
+
+
+def _files(folder: Path) -> list[Path]:
+    """Recordings of a class that are there, by number."""
+    there = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+    # The names are known, so that the order does not hang on what a file system lists first.
+    return [folder / name for name in _expected(folder.name) if name in there]
+
+
+def _expected(name: str) -> list[str]:
+    """Files of a class by number."""
+    return [f"cifar10_{name}_{i}.aedat" for i in range(PER_CLASS)]
+
+
+def _nothing(root: Path) -> DataError:
+    """There is no recording at all."""
+    zips = [folder / f"{name}.zip" for folder in _archives(root) for name in CLASSES]
+    unpacked = sum(os.path.isfile(path) for path in zips)
+    found = f"{unpacked} zip archives, not unpacked" if unpacked else "none"
+    if not os.path.isdir(root):
+        found = "no such folder"
+    return DataError(
+        root,
+        f"folders {CLASSES[0]} to {CLASSES[-1]} with {PER_CLASS} recordings each",
+        found,
+        f"Run: {FETCH}, or set dataset.root to where they are.",
+    )
+
+
+def _archives(root: Path) -> tuple[Path, Path]:
+    """Folders that the archives may lie in."""
+    return root / "download", root
+
+
+def _fix(name: str) -> str:
+    """What to do about a class that is not whole."""
+    again = f"Unpack {name}.zip again (or run: {FETCH})"
+    return f"{again}, or set dataset.allow_incomplete=true to use what is there."
+
+
+def _incomplete(folder: Path, paths: list[Path]) -> DataError:
+    """A class has too few recordings."""
+    there = {path.name for path in paths}
+    missing = next(name for name in _expected(folder.name) if name not in there)
+    expected = f"{PER_CLASS} recordings of class {folder.name}"
+    found = f"{len(paths)} (the first missing: {missing})"
+    return DataError(folder, expected, found, _fix(folder.name))
+
+
+def _faults(root: Path, name: str, paths: list[Path], compare: bool) -> dict[Path, DataError]:
+    """Recordings of a class that are not whole, by their headers and sizes.
+
+    Args:
+        root: Folder of the classes.
+        name: Name of the class.
+        paths: Its recordings.
+        compare: Find those that were cut off between two events, too. Such a file looks whole, and
+            only its archive, or the median of its class, can tell.
+    """
+    archive = _sizes_in_archive(root, name) if compare else {}
+    sizes = {path: path.stat().st_size for path in paths}
+    median = statistics.median(sizes.values()) if sizes else 0
+    faults = {}
+    for path, size in sizes.items():
+        whole = archive.get(path.name, size)
+        expected = None
+        if size != whole:
+            expected = f"{whole} bytes as in {name}.zip"
+        elif compare and size < TINY * median:
+            expected = f"about {median:.0f} bytes, the median of its class"
+        try:
+            check_aedat2(path)
+            if expected is not None:
+                raise DataError(path, expected, f"{size} bytes", _fix(name))
+        except DataError as error:
+            faults[path] = error
+    return faults
+
+
+def _sizes_in_archive(root: Path, name: str) -> dict[str, int]:
+    """Size of each file of a class by its archive; empty if that is not there."""
+    for folder in _archives(root):
+        try:
+            with zipfile.ZipFile(folder / f"{name}.zip") as archive:
+                return {Path(item.filename).name: item.file_size for item in archive.infolist()}
+        except (OSError, zipfile.BadZipFile):  # nothing to compare with
+            continue
+    return {}

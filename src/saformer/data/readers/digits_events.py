@@ -1,0 +1,114 @@
+"""The digits as an event camera sees them: AEDAT 2.0 files that are simulated here, once.
+
+`<root>/<class>/digit_<number>.aedat`, laid down as CIFAR10-DVS is. A recording bears the number of
+its image in `digits`, and the test set is the same: the last 360, mostly other hands.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from rich.progress import track
+
+from saformer.data.readers import digits
+from saformer.data.readers.aedat2 import check_aedat2, read_aedat2, write_aedat2
+from saformer.data.recordings import Recordings, fingerprint, read_recordings
+from saformer.data.settings import DatasetConfig
+from saformer.data.simulate import VIEW, record
+from saformer.data.source import Source
+from saformer.errors import DataError
+
+
+def read(config: DatasetConfig, timesteps: int) -> Source:
+    """Read the recordings as frames; simulate them before if they are not there.
+
+    Raises:
+        DataError: They cannot be written, or something else is in their place.
+    """
+    simulate(config)
+    return read_recordings(config, index(config), timesteps)
+
+
+def simulate(config: DatasetConfig) -> None:
+    """Record all digits into `dataset.root`, unless there is such a folder already.
+
+    The files are written to a folder beside it, which gets its name when all of them are there.
+
+    Raises:
+        DataError: The files cannot be written.
+    """
+    root = Path(config.root or config.name)
+    try:
+        if os.path.lexists(root):  # before the lock, so that a set on a read-only disk serves
+            return
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{root}.lock"):
+            if not os.path.lexists(root):
+                _simulate(config, root)
+    except OSError as error:
+        fix = "Make room or permit writing there, or set dataset.root to another folder."
+        reason = error.strerror or str(error)
+        raise DataError(root, "a place to write recordings to", reason, fix) from error
+
+
+def _simulate(config: DatasetConfig, root: Path) -> None:
+    """Simulate under the lock."""
+    for left in root.parent.glob(f".{root.name}-*"):  # of a simulation that was killed
+        shutil.rmtree(left)
+    images, labels = digits.load()
+    part = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+    try:
+        paths = track(_paths(part, labels), f"{config.name}: recordings", transient=True)
+        for number, path in enumerate(paths):
+            path.parent.mkdir(exist_ok=True)
+            write_aedat2(path, record(images[number], seed=number))
+        part.chmod(0o755)  # mkdtemp keeps others out, but data may be shared
+        os.replace(part, root)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def _paths(root: Path, labels: NDArray[np.int64]) -> list[Path]:
+    """The file of each digit."""
+    return [root / str(label) / f"digit_{i}.aedat" for i, label in enumerate(labels)]
+
+
+def index(config: DatasetConfig) -> Recordings:
+    """Find the recordings, without simulating any.
+
+    Raises:
+        DataError: They are not there, or not all of them.
+    """
+    _, labels = digits.load()
+    root = Path(config.root or config.name)
+    paths = _paths(root, labels)
+    if not os.path.lexists(root):
+        fix = f"They are simulated when first used, or now by: saformer-data build {config.name}"
+        raise DataError(root, f"{len(paths)} recordings", "no such folder", fix)
+    missing = [path for path in paths if not os.path.isfile(path)]
+    if missing:
+        raise DataError(
+            root,
+            f"{len(paths)} simulated recordings",
+            f"{len(paths) - len(missing)} (the first missing: {missing[0].relative_to(root)})",
+            "Move it away, or set dataset.root to a new folder: they are simulated again.",
+        )
+    for path in paths:
+        check_aedat2(path)
+    names = [str(number) for number in range(len(paths))]
+    return Recordings(
+        sensor=VIEW,
+        names=names,
+        paths=paths,
+        labels=labels,
+        test=np.arange(len(paths)) >= len(paths) - digits.NUM_TEST,
+        fingerprint=fingerprint(
+            (name, path.stat().st_size) for name, path in zip(names, paths, strict=True)
+        ),
+        load=lambda number: read_aedat2(paths[number]),
+    )

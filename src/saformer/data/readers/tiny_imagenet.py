@@ -1,0 +1,165 @@
+"""Tiny-ImageNet (tiny-imagenet-200.zip), as it was downloaded or with val/ sorted into classes.
+
+train/<wnid>/images/*.JPEG, and val/images/*.JPEG with val_annotations.txt or val/<wnid>/. The
+class number is the rank of the wnid in sorted order. The labels of test/ were never published, so
+val is the test set. All images are decoded once, into a cache of 1.35 GB that is mapped.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from saformer.data.cache import build_once, new_array, open_array
+from saformer.data.decode import decode
+from saformer.data.image_files import ImageIndex, class_folders, image_names
+from saformer.data.recordings import fingerprint
+from saformer.data.settings import DatasetConfig
+from saformer.data.source import Source
+from saformer.errors import DataError
+
+FOLDER = "tiny-imagenet-200"
+ADDRESS = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+SIDE = 64  # pixels
+PER_CLASS = {"train": 500, "val": 50}
+ANNOTATIONS = "val_annotations.txt"
+UNPACK = f"Unpack {FOLDER}.zip again."
+
+
+def read(config: DatasetConfig, timesteps: int) -> Source:
+    """All images, 64x64 RGB, from the cache or into it.
+
+    Raises:
+        DataError: Files are missing, damaged or of another size, or the cache cannot be written.
+    """
+    found = index(config)
+    shape = (len(found.files), 3, SIDE, SIDE)
+    key = {"dataset": config.name, "source": found.fingerprint, "size": SIDE}
+
+    def build(folder: Path) -> dict[str, Any]:
+        images = new_array(folder / "images.npy", shape)
+        for i, file in enumerate(track(found.files, f"{config.name}: images", transient=True)):
+            image = decode(found.root / file)
+            if image.shape[1:] != shape[2:]:
+                height, width = image.shape[1:]
+                expected = f"an image of {SIDE}x{SIDE} pixels"
+                raise DataError(found.root / file, expected, f"{height}x{width}", UNPACK)
+            images[i] = image
+        images.flush()
+        return {}
+
+    cache_dir = Path(config.cache_dir or "cache")
+    folder = build_once(cache_dir, config.name, key, int(np.prod(shape)), build)
+    return Source(
+        x=torch.from_numpy(open_array(folder / "images.npy")),
+        y=torch.from_numpy(found.labels),
+        train=np.flatnonzero(~found.test),
+        test=np.flatnonzero(found.test),
+        names=found.names,
+        facts={"fingerprint": found.fingerprint, "cache": folder.name},
+    )
+
+
+def index(config: DatasetConfig) -> ImageIndex:
+    """List the images and check classes, counts and empty files, without decoding any.
+
+    Looks in `dataset.root` and in the archive's folder below it.
+
+    Raises:
+        DataError: Something is missing, or is not what this dataset has.
+    """
+    inside = Path(config.root or "") / FOLDER
+    root = inside if os.path.isdir(inside) else inside.parent
+    if not os.path.isdir(root / "train"):
+        fix = f"Get {ADDRESS} and unpack it there, or set dataset.root to where it is."
+        raise DataError(root, "train/ and val/ of Tiny-ImageNet", "no train/", fix)
+    classes = _classes(root, config)
+    parts = {"train": _by_class(root, "train", classes), "val": _val(root, classes)}
+    files: list[str] = []
+    names: list[str] = []
+    labels: list[int] = []
+    for part, found in parts.items():
+        for label, name in enumerate(classes):
+            if len(found[name]) != PER_CLASS[part] and not config.allow_incomplete:
+                expected = f"{PER_CLASS[part]} images of {name}"
+                fix = f"{UNPACK} Or set dataset.allow_incomplete=true."
+                raise DataError(root / part, expected, f"{len(found[name])}", fix)
+            files += found[name]
+            names += [f"{part}/{name}/{os.path.basename(file)}" for file in found[name]]
+            labels += [label] * len(found[name])
+    sizes = [_size(f"{root}/{file}") for file in files]
+    return ImageIndex(
+        root,
+        files,
+        names,
+        labels=np.array(labels, dtype=np.int64),
+        test=np.array([name.startswith("val/") for name in names]),
+        fingerprint=fingerprint(zip(names, sizes, strict=True)),
+    )
+
+
+def _classes(root: Path, config: DatasetConfig) -> list[str]:
+    """The sorted wnids, of wnids.txt or else of the training folders."""
+    path, folders = root / "wnids.txt", class_folders(root / "train")
+    listed = os.path.isfile(path)
+    classes = sorted(path.read_text(errors="replace").split()) if listed else folders
+    if len(classes) != config.num_classes:
+        expected = f"{config.num_classes} classes (dataset.num_classes)"
+        raise DataError(path if listed else root / "train", expected, f"{len(classes)}", UNPACK)
+    _require_known(root / "train", folders, classes)
+    return classes
+
+
+def _size(file: str) -> int:
+    """Bytes of an image, which it must have."""
+    try:
+        size = os.stat(file).st_size
+    except OSError as error:
+        raise DataError(file, "a readable file", str(error.strerror), "Check it.") from None
+    if not size:
+        raise DataError(file, "an image", "an empty file", UNPACK)
+    return size
+
+
+def _require_known(folder: Path, found: list[str], classes: list[str]) -> None:
+    unknown = sorted(set(found) - set(classes))
+    if unknown:
+        expected = f"only folders of the {len(classes)} classes"
+        raise DataError(folder, expected, f"also {unknown[0]}", "Move it elsewhere.")
+
+
+def _by_class(root: Path, part: str, classes: list[str]) -> dict[str, list[str]]:
+    """Images of each class that has a folder: <wnid>/images/*.JPEG, or without images/."""
+    files: dict[str, list[str]] = {name: [] for name in classes}
+    for name in classes:
+        inside = f"{part}/{name}/images"
+        folder = inside if os.path.isdir(root / inside) else f"{part}/{name}"
+        if os.path.isdir(root / folder):
+            files[name] = [f"{folder}/{image}" for image in image_names(root / folder)]
+    return files
+
+
+def _val(root: Path, classes: list[str]) -> dict[str, list[str]]:
+    """Images of each class in val/, whose classes are in a table or in the names of folders."""
+    val, path = root / "val", root / "val" / ANNOTATIONS
+    flat = image_names(val / "images") if os.path.isdir(val / "images") else []
+    if not flat:
+        _require_known(val, [name for name in class_folders(val) if name != "images"], classes)
+        return _by_class(root, "val", classes)
+    try:
+        rows = [line.split("\t") for line in path.read_text().splitlines()]
+    except (OSError, ValueError):
+        fix = f"{UNPACK} The class of each image is written there alone."
+        raise DataError(path, "a table of the images in val/images", "none", fix) from None
+    table = {row[0]: row[1] for row in rows if len(row) > 1}
+    files: dict[str, list[str]] = {name: [] for name in classes}
+    for image in flat:
+        label = table.get(image)
+        if label not in files:
+            found = f"{label or 'nothing'} for {image}"
+            raise DataError(path, "a class of wnids.txt for every image", found, UNPACK)
+        files[label].append(f"val/images/{image}")
+    return files
