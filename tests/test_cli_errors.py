@@ -67,6 +67,17 @@ WRONG = [
     ("neuron.tau=0.5", "neuron.tau must be at least 1, not 0.5"),
     ("optimizer.lr=0", "optimizer.lr must be positive, not 0.0"),
     ("model.dwc.kernel_size=4", "model.dwc.kernel_size must be odd and positive, not 4"),
+    ("dataset.split_seed=-1", "dataset.split_seed must be 0 or more, not -1"),
+    ("dataset.std=[0]", "dataset.std must be positive, not [0.0]"),
+    (
+        "dataset.split=peer_last10",
+        "dataset.split must be official for digits, whose test set was published, not peer_last10",
+    ),
+    (
+        "dataset.events={norm: max}",
+        "dataset.events must be null for digits, which is images, not set",
+    ),
+    ("augment.nda=true", "augment.nda must be false for digits, which is images, not true"),
     ("dataset.val_fraction=1", "dataset.val_fraction must be between 0 and 1, not 1.0"),
     # A combination that cannot be.
     ("model.num_heads=3", "model.dim must be divisible by model.num_heads=3, not 64"),

@@ -8,6 +8,7 @@ import sys
 import tarfile
 import zipfile
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ import pytest
 from saformer.data import commands
 from saformer.data.archives import DISTRIBUTIONS
 from saformer.data.events import Events
+from saformer.data.readers import digits
 from saformer.data.readers.aedat2 import write_aedat2
 from saformer.data.readers.cifar10_dvs import CLASSES
+from saformer.data.simulate import record
 
 KNOWN = (
     "cifar10, cifar100, cifar10_dvs, digits, digits_events, dvs128_gesture, fashion_mnist, "
@@ -58,19 +61,22 @@ def cifar(monkeypatch) -> str:
     return publish(monkeypatch, "cifar10", {"cifar-10-python.tar.gz": buffer.getvalue()})
 
 
+@lru_cache
+def recorded(label: int, i: int) -> Events:
+    """What the simulated camera sees of one of the digits."""
+    return record(digits.load()[0][CLIPS * label + i], seed=i)
+
+
 @pytest.fixture
 def dvs(monkeypatch, tmp_path) -> str:
-    """CIFAR10-DVS with few short recordings; the address of its archives."""
+    """CIFAR10-DVS with few recordings, of the simulated camera; the address of its archives."""
     archives = {}
     path = tmp_path / "one.aedat"
-    for seed, name in enumerate(CLASSES):
-        rng = np.random.default_rng(seed)
+    for label, name in enumerate(CLASSES):
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
             for i in range(CLIPS):
-                t = np.sort(rng.integers(0, 10**6, 200))
-                x, y = rng.integers(0, 128, (2, 200))
-                write_aedat2(path, Events(t, x, y, rng.integers(0, 2, 200)))
+                write_aedat2(path, recorded(label, i))
                 archive.write(path, f"{name}/cifar10_{name}_{i}.aedat")
         archives[f"{name}.zip"] = buffer.getvalue()
     return publish(monkeypatch, "cifar10_dvs", archives, count=CLIPS)
@@ -159,8 +165,8 @@ def test_fetch_and_check(cli, compose, cifar):
     assert out == f"{checked}{test_set['digest']})\n" and test_set["size"] == 20
 
 
-def test_dvs_from_archives_to_a_cache(cli, compose, dvs, monkeypatch):
-    """CIFAR10-DVS: ten archives, unpacked, checked, and a cache that a training finds."""
+def test_dvs_from_archives_to_a_batch(cli, compose, dvs, monkeypatch):
+    """CIFAR10-DVS: ten archives, unpacked, checked, and a cache whose batches hold every event."""
     assert cli("data", "fetch", "cifar10_dvs", "--mirror", dvs)[0] == 0
     few = ["dataset.allow_incomplete=true", "timesteps=5", "dataset.image_size=32"]
     code, out, err = cli("data", "check", "cifar10_dvs", *few)
@@ -173,7 +179,8 @@ def test_dvs_from_archives_to_a_cache(cli, compose, dvs, monkeypatch):
     code, out, err = cli("data", "build", "cifar10_dvs", *few)
     assert (code, err) == (0, "")
     assert "1.0 MB, built in " in out
-    assert "20000 events in 100 recordings; 0 cells cut off at 255" in out
+    events = sum(len(recorded(label, i)) for label in range(10) for i in range(CLIPS))
+    assert f"{events} events in 100 recordings; 0 cells cut off at 255" in out
     (cache,) = Path("data/cache").glob("cifar10_dvs-????????????????")
     assert str(cache) in out
     assert "was there" in cli("data", "build", "cifar10_dvs", *few)[1]
@@ -183,11 +190,17 @@ def test_dvs_from_archives_to_a_cache(cli, compose, dvs, monkeypatch):
     assert out.endswith(f"  cache {cache}, 1.0 MB: {about}\n")
 
     from saformer.data import cache as caches
-    from saformer.data.readers import read
+    from saformer.data.module import SpikingDataModule
 
-    config = compose("dataset=cifar10_dvs", *few)
+    config = compose("dataset=cifar10_dvs", "dataset.val_fraction=0.2", *few)
     monkeypatch.setattr(caches, "_build", None)  # whoever builds again fails
-    assert read(config.dataset, config.timesteps).facts["cache"] == cache.name
+    data = SpikingDataModule(config.dataset, config.augment, config.seed, config.timesteps)
+    data.setup()
+    assert data.describe()["cache"] == cache.name
+    x, y = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0)
+    assert x.shape == (10, 5, 2, 32, 32) and y.tolist() == list(range(10))
+    # Of ten, the peers test on number 9 of each class.
+    assert x.sum((1, 2, 3, 4)).tolist() == [len(recorded(label, 9)) for label in range(10)]
 
 
 def test_check_counts_what_is_missing(cli, cifar):

@@ -31,13 +31,15 @@ class Recorder(pl.LightningModule):
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.seen = {"train": [], "val": [], "test": []}
+        self.seen = {"train": [], "val": [], "test": [], "shares": []}
 
     def note(self, part, batch):
         self.seen[part] += [round(x.double().sum().item(), 6) for x in batch[0]]
 
     def training_step(self, batch, batch_idx):
         self.note("train", batch)
+        if batch[1].ndim == 2:  # the larger share of MixUp
+            self.seen["shares"].append(batch[1].amax(1).min().item())
         return self.weight * batch[0].sum()
 
     def validation_step(self, batch, batch_idx):
@@ -112,3 +114,22 @@ def test_two_processes_share_the_images_and_the_cache(tmp_path, monkeypatch):
             whole = set(alone[name][epoch * size : (epoch + 1) * size])
             assert len(whole) == size
             assert halves[0] | halves[1] == whole and not halves[0] & halves[1]
+
+
+@pytest.mark.slow
+def test_two_processes_count_no_image_twice():
+    """An odd number of images is evaluated once each, though one process has one more than the
+    other."""
+    overrides = ["dataset.train_subset=205", "dataset.val_fraction=0.2", "augment=none"]
+    ranks, alone = run(2, *overrides), run(1, *overrides)[0]
+    assert [len(rank["val"]) for rank in ranks] == [2 * 21, 2 * 20]  # two epochs
+    for name in ("val", "test"):
+        assert sorted(ranks[0][name] + ranks[1][name]) == sorted(alone[name])
+
+
+@pytest.mark.slow
+def test_two_processes_augment_each_for_itself():
+    """What is drawn for a batch differs between ranks, epochs and batches."""
+    ranks = run(2, "augment.mixup=1.0", "dataset.train_subset=200", "dataset.val_fraction=0.2")
+    drawn = [share for rank in ranks for share in rank["shares"]]
+    assert len(set(drawn)) == len(drawn) == 2 * 2 * 2  # 160 images in batches of 64, 2 epochs

@@ -14,7 +14,10 @@ from saformer.errors import CheckpointError
 
 # Settings that shape the parameters or what they mean; training goes on only if they agree.
 MODEL_SETTINGS = ("model", "attention", "neuron", "timesteps")
-DATA_SETTINGS = ("name", "num_classes", "in_channels", "image_size")
+DATA_SETTINGS = (
+    *("name", "num_classes", "in_channels", "image_size", "crop_pct"),
+    *("mean", "std", "events"),
+)
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -69,7 +72,10 @@ def require_same_model(path: str, saved: dict[str, Any], current: dict[str, Any]
     def relevant(config: dict[str, Any]) -> dict[str, Any]:
         node = {key: config[key] for key in MODEL_SETTINGS}
         node["neuron"] = {k: v for k, v in node["neuron"].items() if k != "backend"}
-        node["dataset"] = {key: config["dataset"][key] for key in DATA_SETTINGS}
+        data = {key: config["dataset"][key] for key in DATA_SETTINGS if key in config["dataset"]}
+        if data.get("events"):  # which recordings are damaged is none of the model's business
+            data["events"] = {k: v for k, v in data["events"].items() if k != "bad_recordings"}
+        node["dataset"] = data
         return _flatten(node)
 
     before, now = relevant(saved), relevant(current)

@@ -57,7 +57,7 @@ def train(config: Config, run_dir: Path) -> float | tuple[float, ...]:
         require_same_model(resume, saved_config(load_checkpoint(resume)), saved)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = SpikingDataModule(config.dataset, config.augment, config.seed, config.timesteps)
-    data.setup()  # before anything is written, so that missing data leaves no empty run
+    data.setup()  # before any result is written, so that the folder can be used again
     module = SAFormerModule(config, saved)
     _require_disk(run_dir, module)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -102,9 +102,10 @@ def evaluate(config: Config, checkpoint: dict[str, Any]) -> float:
     Raises:
         UserError: The weights do not fit the settings, or the data cannot be read.
     """
-    scores = _test(config, checkpoint)
+    data = _data(config, checkpoint)
+    scores = _test(config, checkpoint, data)
     result = _beside_run(config, "eval").with_suffix(".json")
-    write_json(result, {**scores, "config": to_dict(config)})
+    write_json(result, {**scores, "data": data.describe(), "config": to_dict(config)})
     log.info("test acc %.2f %%   %s", 100 * scores["test/top1"], os.path.relpath(result))
     return scores["test/top1"]
 
@@ -123,7 +124,7 @@ def report_energy(config: Config, checkpoint: dict[str, Any]) -> float:
         UserError: As of `evaluate`, or the network cannot be counted.
     """
     monitor = _energy_monitor(config, _beside_run(config, "energy"))
-    scores = _test(config, checkpoint, monitor)
+    scores = _test(config, checkpoint, _data(config, checkpoint), monitor)
     if monitor.table is not None and getattr(rank_zero_only, "rank", 0) == 0:
         from saformer.energy import report
 
@@ -134,7 +135,19 @@ def report_energy(config: Config, checkpoint: dict[str, Any]) -> float:
     return scores["energy/total_mJ"]
 
 
-def _test(config: Config, checkpoint: dict[str, Any], *callbacks: Callback) -> dict[str, float]:
+def _data(config: Config, checkpoint: dict[str, Any]) -> SpikingDataModule:
+    """The data of an evaluation; a model is not tested on what it was trained on."""
+    data = SpikingDataModule(config.dataset, config.augment, config.seed, config.timesteps)
+    data.setup()
+    before = checkpoint.get(SpikingDataModule.__qualname__)
+    if before is not None and before["dataset"] == config.dataset.name:
+        data.require_same(before, ["test"])
+    return data
+
+
+def _test(
+    config: Config, checkpoint: dict[str, Any], data: SpikingDataModule, *callbacks: Callback
+) -> dict[str, float]:
     """Scores of a checkpoint on the test images."""
     quiet()
     path = config.ckpt_path or ""
@@ -142,7 +155,6 @@ def _test(config: Config, checkpoint: dict[str, Any], *callbacks: Callback) -> d
     module = SAFormerModule(config, to_dict(config))
     load_weights(path, checkpoint, module)
     log.info("%s   %s", describe(module), path)
-    data = SpikingDataModule(config.dataset, config.augment, config.seed, config.timesteps)
     trainer = build(
         config.trainer,
         callbacks=[*callbacks, progress_bar()],

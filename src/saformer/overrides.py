@@ -1,6 +1,7 @@
 """What the user typed: Hydra's complaints in plain words, and overrides on a restored config."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 from hydra.conf import HydraConf
@@ -95,7 +96,10 @@ def restore(saved: dict[str, Any], composed: DictConfig, hydra_config: HydraConf
     for name, node in composed.items():
         if name not in restored:  # a setting younger than the checkpoint
             restored[name] = node
-    for override in OverridesParser.create().parse_overrides(list(hydra_config.overrides.task)):
+    typed = OverridesParser.create().parse_overrides(list(hydra_config.overrides.task))
+    if any(override.key_or_group == "data_dir" for override in typed):
+        _move_data(restored.dataset, saved["data_dir"], composed.data_dir)
+    for override in typed:
         key = override.key_or_group
         if key in ("experiment", "ablation"):
             raise SettingError(
@@ -104,3 +108,11 @@ def restore(saved: dict[str, Any], composed: DictConfig, hydra_config: HydraConf
         value = OmegaConf.select(composed, key)
         OmegaConf.update(restored, key, value, merge=False, force_add=True)
     return restored
+
+
+def _move_data(dataset: DictConfig, before: str, now: str) -> None:
+    """Look below another `data_dir` for what lay below the one of the training."""
+    for name in ("root", "cache_dir"):
+        path = dataset.get(name)
+        if path is not None and Path(path).is_relative_to(before):
+            dataset[name] = str(Path(now) / Path(path).relative_to(before))

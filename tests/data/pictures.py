@@ -1,5 +1,6 @@
-"""Writes small image sets in the layouts of Tiny-ImageNet and ImageNet."""
+"""Writes small image sets in the layouts of Tiny-ImageNet and ImageNet, and idx files."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,9 @@ def write_imagenet(root: Path, train: int = 6, val: int = 2) -> Path:
             name = f"ILSVRC2012_val_{number + 1:08d}.JPEG"
             save(root / "val" / wnid / name, picture(1000 + number, 45, 60))
     return root
+
+
+def idx(array: np.ndarray) -> bytes:
+    """The array in the official idx format: unsigned bytes after big-endian counts."""
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.tobytes()

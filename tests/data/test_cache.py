@@ -172,13 +172,15 @@ def test_two_datasets_in_one_root():
     for path, text in foreign.items():
         path.write_text(text)
     other = {"dataset": "other", "timesteps": 4}
+    at_work = CACHES / f".{cache_folder(CACHES, 'other', {**other, 'timesteps': 8}).name}-x"
+    at_work.mkdir()  # of a process that builds a third one
     folders = {make(), make({**KEY, "timesteps": 8}), make(other, name="other")}
     assert len(folders) == 3 and all(map(holds, folders))
     DAMAGES["cut off"](make(builder=never))
     make()
     assert all(map(holds, folders))
     assert all(path.read_text() == text for path, text in foreign.items())
-    assert len(listed()) == 6
+    assert at_work.is_dir() and len(listed()) == 7
 
 
 @pytest.mark.parametrize(
@@ -277,6 +279,13 @@ def test_too_little_room_is_told_before(monkeypatch):
         "dataset.cache_dir to another folder."
     )
     assert listed() == []  # so that its room was free
+
+
+def test_what_is_read_can_be_written_to_and_stays_as_it_is():
+    """An array of a cache is no read-only one, of which torch warns; the file never changes."""
+    folder = make()
+    open_array(folder / "x.npy")[:] = 7
+    assert holds(folder)
 
 
 def test_a_file_in_the_way():

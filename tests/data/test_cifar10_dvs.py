@@ -1,17 +1,31 @@
 """CIFAR10-DVS in the official layout: labels, order and splits hang on names alone."""
 
+import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from event_files import config, stream, write_cifar10_dvs
 
-from saformer.data import readers
-from saformer.data.events import to_frames
+from saformer.data import readers, recordings
+from saformer.data.events import normalise, to_frames
+from saformer.data.module import SpikingDataModule
 from saformer.data.readers import cifar10_dvs
-from saformer.data.settings import Resize, Split, SplitBy
+from saformer.data.settings import (
+    AugmentConfig,
+    BadRecordings,
+    EventConfig,
+    Norm,
+    Resize,
+    Split,
+    SplitBy,
+)
 from saformer.data.splits import choose_test
+from saformer.errors import DataError
 
 PER_CLASS = 12
 
@@ -105,6 +119,22 @@ def test_bilinear_keeps_the_sensors_frames(root):
 
 
 @pytest.mark.parametrize("resize", Resize)
+@pytest.mark.parametrize("norm", [Norm.none, Norm.log1p])
+def test_a_batch_is_scaled_and_resized_as_asked(root, resize, norm):
+    """What the model is given are the cached frames, scaled, and then resized bilinearly if so."""
+    asked = EventConfig(resize=resize, norm=norm)
+    of = config("cifar10_dvs", root, split=Split.peer_last10, events=asked)
+    data = SpikingDataModule(of, AugmentConfig(), seed=0, timesteps=4)
+    data.setup()
+    x, y = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0)
+    source = readers.read(of, 4)
+    expected = normalise(source.x[source.test].float(), norm).flatten(0, 1)
+    if resize is Resize.bilinear:
+        expected = F.interpolate(expected, size=(32, 32), mode="bilinear", align_corners=False)
+    assert torch.equal(x, expected.unflatten(0, (10, 4))) and y.tolist() == list(range(10))
+
+
+@pytest.mark.parametrize("resize", Resize)
 def test_a_run_goes_from_the_files_to_the_test(root, cli, resize):
     """`trainer=debug` trains, validates and tests on the recordings, and exits with 0."""
     code, _, err = cli(
@@ -122,3 +152,80 @@ def test_a_run_goes_from_the_files_to_the_test(root, cli, resize):
         "logger=none",
     )
     assert code == 0, err
+
+
+@pytest.fixture
+def trained(root, cli):
+    """One epoch on the set below data/; returns the overrides, without the split."""
+    Path("data").mkdir()
+    root.rename("data/cifar10_dvs")
+    shape = ["timesteps=2", "dataset.image_size=32", "model.patch_size=8", "augment=none"]
+    small = [*shape, "dataset=cifar10_dvs", "trainer.accelerator=cpu", "logger=none"]
+    code, _, err = cli("train", *small, "epochs=1", "scheduler=constant", WARM, RUN)
+    assert (code, err) == (0, "")
+    return small
+
+
+WARM, RUN = "scheduler.warmup_epochs=0", "hydra.run.dir=run"
+BEST = "ckpt_path=run/checkpoints/best.ckpt"
+
+
+def test_a_model_is_not_tested_on_what_it_was_trained_on(trained, cli):
+    """Another split at evaluation is refused, and what was tested stands in the result."""
+    code, _, err = cli("eval", BEST, "dataset.split=stratified_seeded")
+    assert code == 2 and "was trained with split=peer_last10, whose test set has 10 items" in err
+    assert cli("eval", BEST)[0] == 0
+    (written,) = Path("run").glob("eval-*.json")
+    tested = json.loads(written.read_text())["data"]
+    assert tested == json.loads(Path("run/run.json").read_text())["starts"][0]["data"]
+
+
+def test_an_evaluation_finds_data_that_moved(trained, cli):
+    """`data_dir=` at evaluation moves files and cache, as it does in training."""
+    Path("data").rename("elsewhere")
+    code, _, err = cli("eval", BEST)
+    assert code == 2 and err.startswith("error: data/cifar10_dvs: expected folders")
+    assert cli("eval", BEST, "data_dir=elsewhere")[0] == 0
+    assert not Path("data").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("dataset.events.norm=log1p", "trained with dataset.events.norm=none, this run has"),
+        ("dataset.std=[5,5]", "was trained with dataset.std=[1.0, 1.0], this run has"),
+        ("dataset.split=stratified_seeded", "was trained with split=peer_last10, whose"),
+        ("dataset.split_seed=1", "whose train set has 99 items and digest"),
+    ],
+)
+def test_a_training_does_not_go_on_with_other_input(trained, cli, override, message):
+    """Frames that are made otherwise, or other recordings, are another training."""
+    code, _, err = cli("train", *trained, "epochs=2", "scheduler=constant", WARM, override, BEST)
+    assert code == 2 and message in err and err.count("\n") == 1
+
+
+def test_a_link_that_leads_nowhere_is_named(root):
+    """Sets are often links to a shared disk: one whose file is gone is told by name."""
+    path = root / "cat" / "cifar10_cat_3.aedat"
+    path.unlink()
+    path.symlink_to(root / "gone.aedat")
+    with pytest.raises(DataError, match=r"cifar10_cat_3.aedat: expected a readable file, found No"):
+        cifar10_dvs.index(config("cifar10_dvs", root))
+
+
+def test_what_was_skipped_and_what_is_missing_are_two_caches(root, monkeypatch):
+    """A damaged recording that is left out, and then removed, moves no frame to another label."""
+    of = config("cifar10_dvs", root, split=Split.peer_last10, allow_incomplete=True)
+    of.events = EventConfig(bad_recordings=BadRecordings.skip)
+    path = root / "bird" / "cifar10_bird_5.aedat"
+    whole = path.read_bytes()
+    before = readers.read(of, 4)
+    path.unlink()
+    missing = readers.read(of, 4)
+    path.write_bytes(whole[:-3])
+    monkeypatch.setattr(recordings, "MAX_SKIPPED", 0.1)
+    skipped = readers.read(of, 4)
+    frames = dict(zip(before.names, before.x, strict=True))
+    for source in (missing, skipped):
+        assert len(source.names) == len(before.names) - 1
+        assert all((frames[n] == x).all() for n, x in zip(source.names, source.x, strict=True))

@@ -113,6 +113,17 @@ def test_epochs_differ(fit):
     assert not torch.equal(x.flatten(1).sum(1).sort()[0], x2.flatten(1).sum(1).sort()[0])
 
 
+def test_every_batch_has_draws_of_its_own(fit):
+    """Seed, epoch and batch each change what is drawn, whatever images are in the batch."""
+    drawn = []
+    for seed in (5, 6):
+        mixing = (f"seed={seed}", "augment.mixup=1.0", "dataset.train_subset=200")
+        recorder, _ = fit(*mixing, epochs=2)
+        # The larger share of MixUp, which all images of a batch have in common.
+        drawn += [targets.amax(1).min().item() for _, targets in recorder.batches]
+    assert len(set(drawn)) == len(drawn) == 2 * 2 * 3
+
+
 def test_a_resumed_training_sees_the_same_batches(fit, tmp_path):
     """Epoch three after a restart has the batches of epoch three without one."""
     whole, _ = fit("augment.mixup=0.4", epochs=3)
@@ -143,6 +154,27 @@ def test_mixing_stops_at_its_epoch(fit, tmp_path, workers):
         trainer.save_checkpoint(tmp_path / "part.ckpt")
         rest, _ = fit(*mixing, epochs=4, ckpt_path=tmp_path / "part.ckpt")
         assert [y.dtype for _, y in rest.batches] == kinds[done * each :]
+
+
+@pytest.mark.parametrize(
+    "setting", ["augment.crop_padding=2", "augment.degrees=30", "augment.erase=1.0"]
+)
+def test_augmentation_reaches_the_training(fit, setting):
+    """Moves of whole pixels, affine maps and erasing change the images, and no label."""
+    few = ("augment=none", "dataset.train_subset=200")
+    plain, _ = fit(*few)
+    changed, _ = fit(*few, setting)
+    for (x, y), (x2, y2) in zip(plain.batches, changed.batches, strict=True):
+        assert torch.equal(y, y2) and not torch.equal(x, x2)
+
+
+def test_erased_pixels_have_the_mean(fit):
+    """Erasing comes after the normalisation, and sets a part of every image to 0."""
+    few = ("augment=none", "dataset.train_subset=200")
+    for share in (0, 1):
+        recorder, _ = fit(*few, f"augment.erase={share}")
+        images = torch.cat([x for x, _ in recorder.batches])
+        assert (images == 0).flatten(1).any(1).float().mean() == share
 
 
 def test_evaluation_is_not_augmented(fit):

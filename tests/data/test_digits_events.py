@@ -100,7 +100,7 @@ def test_a_killed_simulation_is_done_again(few, config):
         "digits_events.simulate(config)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
-    while not list(Path().glob("data/.digits_events-*/*/digit_100.aedat")):
+    while not list(Path().glob("data/.digits_events.simulating/*/digit_100.aedat")):
         assert process.poll() is None
         time.sleep(0.001)
     process.kill()
@@ -122,6 +122,16 @@ def test_many_at_once_simulate_once(few, config, monkeypatch):
     assert len(calls) == len(files()) == 60
 
 
+def test_folders_of_other_names_are_left_alone(few, config):
+    """What lies beside the set is not taken for the rest of a killed simulation."""
+    for name in (".digits_events-backup", "digits_events-old", ".digits_events"):
+        beside = ROOT.with_name(name)
+        beside.mkdir(parents=True)
+        (beside / "precious.txt").write_text("mine")
+    digits_events.simulate(config)
+    assert len(list(ROOT.parent.glob("*/precious.txt"))) == 3
+
+
 def test_a_folder_of_something_else_is_refused_and_left_alone(few, config):
     """Where other files lie, nothing is written, and the answer counts what is missing."""
     (ROOT / "0").mkdir(parents=True)
@@ -134,6 +144,18 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(few, config):
     )
     assert files() == {f"{ROOT}/0/digit_0.aedat": b"mine"}
     assert [path.name for path in Path("data").iterdir()] == ["digits_events"]
+
+
+def test_a_recording_that_was_cut_off_is_named(few, config):
+    """Sizes and headers are looked at before any frame is made, as of CIFAR10-DVS."""
+    digits_events.simulate(config)
+    path = digits_events.index(config).paths[3]
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(DataError) as error:
+        digits_events.index(config)
+    assert str(error.value).startswith(
+        f"{path}: expected events of 8 bytes after the header, found"
+    )
 
 
 def test_a_place_that_cannot_be_written_to_is_named(few, config):

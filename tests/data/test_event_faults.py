@@ -178,6 +178,10 @@ GESTURE = {
         removed("DvsGesture/trials_to_test.txt"),
         "trials_to_test.txt: expected a readable file, found No such file",
     ),
+    "list of another kind": (
+        written("DvsGesture/trials_to_train.txt", HTML),
+        "DvsGesture: expected the 1 recordings in trials_to_train.txt, found 0 (the first missing",
+    ),
     "fewer clips than the split expects": (
         written(TABLE, "class,startTime_usec,endTime_usec\n1,500,9000\n"),
         "trials_to_train.txt: expected 24 clips, found 13 in the tables of 2 recordings.",
@@ -268,6 +272,17 @@ def test_archives_that_agree_or_are_damaged_do_no_harm(roots):
     zipped(root)
     (root / "download" / "cat.zip").write_bytes(b"PK")
     assert len(read_set("cifar10_dvs", root).x) == 10 * PER_CLASS
+
+
+def test_what_was_cut_between_events_can_be_used(roots):
+    """dataset.allow_incomplete=true, as the error says, takes such a recording as it is."""
+    root = roots["cifar10_dvs"]
+    write_set("cifar10_dvs", root)
+    cut_beside_zip(root)
+    whole, cut = EVENTS, EVENTS - 10
+    source = read_set("cifar10_dvs", root, allow_incomplete=True)
+    counts = {name: int(x.sum()) for name, x in zip(source.names, source.x, strict=True)}
+    assert (counts["cifar10_bird_1"], counts["cifar10_bird_2"]) == (cut, whole)
 
 
 def test_a_damaged_file_can_be_skipped(roots, monkeypatch):

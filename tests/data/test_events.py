@@ -59,8 +59,9 @@ def test_frames_are_what_a_loop_counts(seed, count, timesteps, end, size, split_
     split_by=RULES,
 )
 def test_frames_are_spikingjellys(seed, timesteps, rest, split_by):
-    """With events in every frame, both rules give what SpikingJelly integrates."""
-    events = stream(seed, 60 * timesteps + rest)
+    """From one event a frame by number, and many by time, frames are what SpikingJelly makes."""
+    few = 1 if split_by is SplitBy.number else 60  # by time it takes no frame without an event
+    events = stream(seed, few * timesteps + rest)
     theirs = integrate_events_by_fixed_frames_number(
         {name: getattr(events, name) for name in "txyp"}, split_by.value, timesteps, 128, 128
     )
@@ -154,13 +155,14 @@ def test_good_events_pass_as_they_are():
 
 def test_events_are_put_in_order():
     """Events that jump back in time are sorted, those of one time keep their order; it is told."""
-    t = np.array([5, 3, 5, 3, 9])
-    x = np.arange(5)
+    t = np.random.default_rng(0).integers(0, 4, 128)
+    x = np.arange(128)
     checked, in_order = validate(Events(t, x, x, x % 2), 128, 2, FILE)
+    expected = sorted(range(128), key=lambda i: t[i])
     assert not in_order
-    assert checked.t.tolist() == [3, 3, 5, 5, 9]
-    assert checked.x.tolist() == checked.y.tolist() == [1, 3, 0, 2, 4]
-    assert checked.p.tolist() == [1, 1, 0, 0, 0]
+    assert checked.t.tolist() == sorted(t)
+    assert checked.x.tolist() == checked.y.tolist() == expected
+    assert checked.p.tolist() == [i % 2 for i in expected]
 
 
 def test_counts_are_scaled_as_asked():

@@ -265,7 +265,7 @@ REASONS = {
 
 @pytest.mark.parametrize("kind", REASONS)
 def test_a_download_that_fails_is_told(server, kind, monkeypatch):
-    """Whatever an address does: why it failed, what to do, and what came is kept."""
+    """Why it failed, what to do, and what came is kept; a later call finds nothing in its way."""
     if kind == "stalls":
         monkeypatch.setattr(download_module, "TIMEOUT", 0.2)
     with pytest.raises(DataError) as error:
@@ -281,6 +281,7 @@ def test_a_download_that_fails_is_told(server, kind, monkeypatch):
         "stalls": {"toy.tar.gz.part": ARCHIVE[:STEP]},
     }
     assert tree() == kept.get(kind, {})
+    assert get(distribution=toy(server, "good")) and tree().items() >= WHOLE.items()
 
 
 def test_what_does_not_begin_like_an_archive_is_not_written(server):

@@ -1,13 +1,13 @@
 """Readers: the files as they are distributed come out right, and bad files are named."""
 
 import gzip
-import struct
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pictures import idx
 
 from saformer.data import readers
 from saformer.data.readers import fashion_mnist
@@ -80,12 +80,6 @@ def test_settings_that_the_data_do_not_fit_are_answered(changes, answer):
     with pytest.raises(SettingError) as error:
         readers.read(replace(config("digits"), **changes), 4)
     assert str(error.value) == answer
-
-
-def idx(array: np.ndarray) -> bytes:
-    """The array in the official idx format: unsigned bytes after big-endian counts."""
-    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    return header + array.tobytes()
 
 
 @pytest.fixture

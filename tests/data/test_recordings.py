@@ -2,6 +2,7 @@
 
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from event_files import (
 
 from saformer.data.events import Events
 from saformer.data.recordings import Recordings, fingerprint, read_recordings
-from saformer.data.settings import BadRecordings, EventConfig, Resize, SplitBy
+from saformer.data.settings import BadRecordings, EventConfig, Resize, Split, SplitBy
 from saformer.errors import DataError, SettingError
 
 
@@ -73,6 +74,15 @@ def test_a_changed_setting_is_another_cache(tmp_path, change):
     assert len(before | {read_recordings(of, found, 4).facts["cache"]}) == 3
 
 
+def test_changed_files_are_another_cache(tmp_path):
+    """Files of another size have another fingerprint, and frames of their own."""
+    before = read_recordings(settings(tmp_path), recordings([stream(i, 50) for i in range(6)]), 4)
+    found = recordings([stream(i, 60) for i in range(6)])
+    changed = replace(found, fingerprint=fingerprint([("r", 60)]))
+    after = read_recordings(settings(tmp_path), changed, 4)
+    assert (int(before.x.sum()), int(after.x.sum())) == (300, 360)
+
+
 def test_the_norm_needs_no_other_cache(tmp_path):
     """What becomes of the counts on the device leaves the frames as they are."""
     found = recordings([stream(i, 50) for i in range(6)])
@@ -125,6 +135,12 @@ def test_cut_off_counts_are_told(tmp_path, caplog):
         source = read_recordings(settings(tmp_path), recordings([full] * 4), 2)
     assert source.facts["saturated_cells"] == 8 and source.x.max() == 255
     assert "8 of 1024 cells counted more than 255 events" in caplog.text
+    caplog.clear()
+    large = settings(tmp_path)
+    large.image_size = 64
+    found = recordings([full, *(stream(i, 50) for i in range(3))])
+    source = read_recordings(large, found, 2)
+    assert source.facts["saturated_cells"] == 2 and caplog.text == ""  # of 65,536
 
 
 def test_recordings_out_of_order_are_sorted_and_told(tmp_path, caplog):
@@ -146,3 +162,40 @@ def test_frames_larger_than_the_sensor_are_refused(tmp_path):
     of.image_size = 256
     with pytest.raises(SettingError, match=r"dataset\.image_size must be at most 128.*not 256"):
         read_recordings(of, recordings([stream(0, 50)] * 4), 4)
+
+
+def test_another_order_is_another_cache(tmp_path):
+    """Frames are found by place: the same recordings in another order keep their own frames."""
+    found = recordings([stream(i, 50 + i) for i in range(6)])
+    first = read_recordings(settings(tmp_path), found, 4)
+    turned = replace(
+        found, names=found.names[::-1], labels=found.labels[::-1], load=lambda i: found.load(5 - i)
+    )
+    second = read_recordings(settings(tmp_path), turned, 4)
+    counts = {name: int(x.sum()) for name, x in zip(second.names, second.x, strict=True)}
+    assert counts == {name: int(x.sum()) for name, x in zip(first.names, first.x, strict=True)}
+    assert len(set(counts.values())) == 6
+
+
+def test_an_impossible_split_writes_nothing(tmp_path):
+    """A split that there is not is told before frames are made, which takes long."""
+    of = settings(tmp_path, split=Split.tebn_first100)
+    with pytest.raises(SettingError, match=r"dataset\.split must be official"):
+        read_recordings(of, recordings([stream(i, 50) for i in range(6)]), 4)
+    assert not Path(of.cache_dir).exists()
+
+
+@pytest.mark.parametrize("setting", ["events", "cache_dir"])
+def test_settings_that_recordings_need(tmp_path, setting):
+    """Without rules for frames, or a place for them, the setting is named."""
+    with pytest.raises(SettingError, match=rf"dataset\.{setting} must be .*, not null"):
+        found = recordings([stream(i, 50) for i in range(6)])
+        read_recordings(settings(tmp_path, **{setting: None}), found, 4)
+
+
+def test_frames_are_not_enlarged(tmp_path):
+    """More pixels than the sensor has are refused for either way of resizing."""
+    of = settings(tmp_path, events=EventConfig(resize=Resize.bilinear))
+    of.image_size = 200
+    with pytest.raises(SettingError, match=r"dataset\.image_size must be at most 128, the side"):
+        read_recordings(of, recordings([stream(i, 50) for i in range(6)]), 4)

@@ -120,9 +120,12 @@ def numbers(names: list[str], test: np.ndarray) -> list[int]:
 def test_peer_last10_is_what_spikingjelly_takes():
     """The last tenth of the names as strings: files 91 to 99 and 909 to 999 of each class."""
     names, labels = recordings(1000)
-    test = choose_test(config("peer_last10"), names, labels, None)
-    assert numbers(names, test) == [*range(91, 100), *range(909, 1000)]
-    assert test.reshape(2, -1).sum(1).tolist() == [100, 100]
+    order = np.random.default_rng(0).permutation(len(names))
+    for listed in (np.arange(len(names)), order):
+        shuffled = [names[i] for i in listed]
+        test = choose_test(config("peer_last10"), shuffled, labels[listed], None)
+        assert numbers(shuffled, test) == [*range(91, 100), *range(909, 1000)]
+        assert np.bincount(labels[listed][test]).tolist() == [100, 100]
 
 
 def test_peer_last10_equals_the_code_it_is_named_after():
@@ -139,8 +142,10 @@ def test_peer_last10_equals_the_code_it_is_named_after():
 def test_tebn_first100_is_by_number():
     """Files 0 to 99 of each class, whatever their place in a listing."""
     names, labels = recordings(1000)
-    test = choose_test(config("tebn_first100"), names, labels, None)
-    assert numbers(names, test) == list(range(100))
+    order = np.random.default_rng(0).permutation(len(names))
+    shuffled = [names[i] for i in order]
+    test = choose_test(config("tebn_first100"), shuffled, labels[order], None)
+    assert numbers(shuffled, test) == list(range(100))
 
 
 def test_stratified_seeded_takes_a_tenth_of_each_class():

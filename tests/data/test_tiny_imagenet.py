@@ -131,7 +131,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 VAL = "val/val_annotations.txt"
 FAULTS = {
-    "no folder": (shutil.rmtree, "", "no train/. Get http"),
+    "no folder": (shutil.rmtree, "", "no train/. Run: saformer-data fetch tiny_imagenet"),
     "no val": (lambda root: shutil.rmtree(root / "val"), "val", "expected a folder of images"),
     "class missing": (
         lambda root: shutil.rmtree(root / "train" / WNIDS[1]),

@@ -22,7 +22,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from saformer.errors import DataError
+from saformer.data.settings import DatasetConfig
+from saformer.errors import DataError, require
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,17 @@ FORMAT = 1  # raise it when builders write something else for the same key
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 Facts = dict[str, Any]
+
+
+def cache_dir_of(config: DatasetConfig) -> Path:
+    """The folder of all caches of a dataset that has one.
+
+    Raises:
+        SettingError: There is none.
+    """
+    rule = f"be a folder, since {config.name} is read from a cache"
+    require(config.cache_dir is not None, "dataset.cache_dir", rule, "null")
+    return Path(config.cache_dir or "")
 
 
 def cache_folder(cache_dir: Path, name: str, key: Facts) -> Path:

@@ -225,7 +225,8 @@ def _check_caches(dataset: DatasetConfig, fingerprint: str | None) -> None:
         if is_built(folder):
             key: dict[str, Any] = read_meta(folder)["key"]
             of_these = key.pop("source", None) == fingerprint
-            about = ", ".join(f"{name} {value}" for name, value in key.items() if name != "dataset")
+            shown = (f"{name} {key[name]}" for name in key if name not in ("dataset", "items"))
+            about = ", ".join(shown)
             about += "" if of_these else ", of other files than these"
         print(f"  cache {folder}, {decimal(disk_usage(folder)[0])}: {about}")
 
@@ -235,14 +236,14 @@ def _build(configs: list[Config], mirror: str) -> int:
 
     for config in configs:
         dataset = config.dataset
-        if dataset.cache_dir is None:
-            print(f"{dataset.name} needs no cache: it is read as it is")
-            continue
         before = {folder for folder in _caches(dataset) if is_built(folder)}
         start = time.perf_counter()
         source = read(dataset, config.timesteps)
         seconds = time.perf_counter() - start
-        folder = Path(dataset.cache_dir) / source.facts["cache"]
+        if "cache" not in source.facts:
+            print(f"{dataset.name} needs no cache: it is read as it is")
+            continue
+        folder = Path(dataset.cache_dir or "") / source.facts["cache"]
         how = "was there" if folder in before else f"built in {seconds:.1f} s"
         print(f"{dataset.name}: {folder}, {decimal(disk_usage(folder)[0])}, {how}")
         if "saturated_cells" in source.facts:

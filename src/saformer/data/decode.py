@@ -1,7 +1,7 @@
 """One image file to pixels: by torchcodec where it is installed, else by Pillow.
 
-Both give the same pixels, bit for bit, and both turn a picture upright by its EXIF orientation,
-which torchcodec always does and torchvision's loader does not.
+Both give the same pixels, bit for bit but of 16-bit PNGs, and both turn a picture upright by its
+EXIF orientation, which torchcodec always does and torchvision's loader does not.
 """
 
 import io

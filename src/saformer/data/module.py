@@ -18,7 +18,7 @@ from saformer.data.augment import augment, crop_flip, erase, mix
 from saformer.data.events import normalise
 from saformer.data.image_files import ImageFiles
 from saformer.data.readers import read
-from saformer.data.sets import ArraySet, Batch, EpochSampler, ImageSet
+from saformer.data.sets import ArraySet, Batch, EpochSampler, ImageSet, ShareSampler
 from saformer.data.settings import AugmentConfig, DatasetConfig
 from saformer.data.source import Items, Source
 from saformer.data.splits import digest, stratified
@@ -91,33 +91,38 @@ class SpikingDataModule(pl.LightningDataModule):
         Raises:
             CheckpointError: A set holds other items than when the checkpoint was written.
         """
+        self.require_same(state_dict, list(self._sets))
+
+    def require_same(self, state_dict: dict[str, Any], sets: list[str]) -> None:
+        """Refuse other items than a checkpoint was trained with.
+
+        Args:
+            state_dict: What the checkpoint says of its data.
+            sets: Names of the sets that matter.
+
+        Raises:
+            CheckpointError: One of them holds other items.
+        """
         now = self.describe()
-        for name in self._sets:
+        for name in sets:
             before = state_dict[name]
             if before != now[name]:
                 raise CheckpointError(
                     f"the checkpoint was trained with split={state_dict['split']}, whose {name} "
                     f"set has {before['size']} items and digest {before['digest']}; now it has "
                     f"{now[name]['size']} and {now[name]['digest']}: restore the files and the "
-                    "settings of dataset, or start without ckpt_path"
+                    "settings of dataset"
                 )
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        part = self._sets["train"]
-        trainer = self.trainer
-        sampler = EpochSampler(
-            part,
-            num_replicas=trainer.world_size if trainer else 1,
-            rank=trainer.global_rank if trainer else 0,
-            seed=self.seed,
-        )
-        return self._loader(part, self.dataset.batch_size, sampler)
+        sampler = EpochSampler(self._sets["train"], *self._ranks(), seed=self.seed)
+        return self._loader("train", self.dataset.batch_size, sampler)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(self._sets["val"], self.dataset.eval_batch_size)
+        return self._eval_loader("val")
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(self._sets["test"], self.dataset.eval_batch_size)
+        return self._eval_loader("test")
 
     def on_after_batch_transfer(self, batch: Batch | DataError, dataloader_idx: int) -> Batch:
         """uint8 to normalised floats on the device of the batch; in training also augmented.
@@ -164,7 +169,12 @@ class SpikingDataModule(pl.LightningDataModule):
     def _set(self, source: Source, items: Items, name: str) -> ArraySet | ImageSet:
         """The items of one of the three sets."""
         config, x = self.dataset, source.x
-        area = self.augment.resized_crop
+        area, events = self.augment.resized_crop, config.events is not None
+        rule = f"be {{}} for {config.name}, which is {'events' if events else 'images'}"
+        randaugment = self.augment.randaugment
+        require(not self.augment.nda or events, "augment.nda", rule.format("false"), "true")
+        ok = randaugment is None or not events
+        require(ok, "augment.randaugment", rule.format("null"), randaugment)
         if isinstance(x, ImageFiles):
             rule = f"be false for {config.name}, whose images are decoded batch by batch"
             require(not config.device_resident, "dataset.device_resident", rule, "true")
@@ -194,11 +204,22 @@ class SpikingDataModule(pl.LightningDataModule):
         val = np.random.default_rng(config.split_seed).permutation(val)
         return chosen[train], chosen[val]
 
+    def _ranks(self) -> tuple[int, int]:
+        """How many processes share a set, and which of them this is."""
+        trainer = self.trainer
+        return (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
+
+    def _eval_loader(self, name: str) -> DataLoader[Batch]:
+        part, (count, rank) = self._sets[name], self._ranks()
+        rule = f"leave each process one of the {len(part)} items of the {name} set"
+        require(len(part) >= count, "trainer.devices", rule, count)
+        return self._loader(name, self.dataset.eval_batch_size, ShareSampler(part, count, rank))
+
     def _loader(
-        self, part: ArraySet | ImageSet, batch_size: int, sampler: EpochSampler | None = None
+        self, name: str, batch_size: int, sampler: EpochSampler | ShareSampler
     ) -> DataLoader[Batch]:
         return DataLoader(
-            part,
+            self._sets[name],
             batch_size,
             sampler=sampler,
             num_workers=self.dataset.num_workers,

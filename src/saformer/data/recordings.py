@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 
-from saformer.data.cache import build_once, new_array, open_array, read_meta
+from saformer.data.cache import build_once, cache_dir_of, new_array, open_array, read_meta
 from saformer.data.events import Events, to_frames, validate
-from saformer.data.settings import BadRecordings, DatasetConfig, Resize
+from saformer.data.progress import progress
+from saformer.data.settings import BadRecordings, DatasetConfig, EventConfig, Resize
 from saformer.data.source import Source
 from saformer.data.splits import choose_test
 from saformer.errors import DataError, require
@@ -48,6 +48,18 @@ class Recordings:
     """Reads one; raises a DataError. They are asked for in order."""
 
 
+def event_settings(config: DatasetConfig) -> EventConfig:
+    """How events become frames.
+
+    Raises:
+        SettingError: The settings are those of images.
+    """
+    rule = f"be set for {config.name}, which is recorded events: type dataset={config.name}"
+    require(config.events is not None, "dataset.events", rule, "null")
+    assert config.events is not None
+    return config.events
+
+
 def fingerprint(sizes: Iterable[tuple[str, int]]) -> str:
     """Digest of files by name and size: a changed or added file changes it."""
     text = "\n".join(f"{name} {size}" for name, size in sorted(sizes))
@@ -66,17 +78,20 @@ def read_recordings(config: DatasetConfig, recordings: Recordings, timesteps: in
         DataError: A recording is damaged, or the cache cannot be written.
         SettingError: The split cannot be made, or frames be larger than the sensor.
     """
-    events = config.events
-    assert events is not None  # every configuration of recordings has it
-    size = recordings.sensor
+    events, size = event_settings(config), recordings.sensor
+    rule = f"be at most {size}, the side of the sensor"
+    require(config.image_size <= size, "dataset.image_size", rule, config.image_size)
     if events.resize is Resize.bin:
-        rule = f"be at most {size}, the side of the sensor, with dataset.events.resize=bin"
-        require(config.image_size <= size, "dataset.image_size", rule, config.image_size)
         size = config.image_size
+    # Before the frames, which take long, and of all recordings, so that one that is left out moves
+    # no other one.
+    test = choose_test(config, recordings.names, recordings.labels, recordings.test)
     shape = (len(recordings.names), timesteps, 2, size, size)
     key = {
         "dataset": config.name,
         "source": recordings.fingerprint,
+        # Frames are found by their place, so the order of the recordings matters too.
+        "items": hashlib.sha256("\n".join(recordings.names).encode()).hexdigest()[:16],
         "timesteps": timesteps,
         "split_by": events.split_by.value,
         "size": size,
@@ -86,13 +101,10 @@ def read_recordings(config: DatasetConfig, recordings: Recordings, timesteps: in
     def build(folder: Path) -> dict[str, Any]:
         return _write_frames(folder, config, recordings, shape)
 
-    folder = build_once(
-        Path(config.cache_dir or "cache"), config.name, key, int(np.prod(shape)), build
-    )
+    folder = build_once(cache_dir_of(config), config.name, key, int(np.prod(shape)), build)
     meta = read_meta(folder)
     kept = np.load(folder / "kept.npy", allow_pickle=False)
-    # Split before anything is left out, so that a damaged recording moves no other one.
-    test = choose_test(config, recordings.names, recordings.labels, recordings.test)[kept]
+    test = test[kept]
     facts = {
         name: meta[name] for name in ("skipped", "saturated_cells", "num_events", "unsorted")
     } | {"fingerprint": recordings.fingerprint, "cache": folder.name}
@@ -113,14 +125,13 @@ def _write_frames(
 
     As many of the last frames as recordings were skipped are of none, and are left empty.
     """
-    events = config.events
-    assert events is not None
+    events = event_settings(config)
     count, timesteps, _, size, _ = shape
     frames = new_array(folder / "frames.npy", shape)
     kept: list[int] = []
     skipped: list[str] = []
     saturated = total = unsorted = 0
-    for i in track(range(count), f"{config.name}: frames", transient=True):
+    for i in progress(range(count), f"{config.name}: frames"):
         try:
             recording = recordings.load(i)
             stream, in_order = validate(

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from rich.progress import track
 
 from saformer.data.decode import decode
 from saformer.data.image_files import SUFFIXES, shorter_side
+from saformer.data.progress import progress
 from saformer.errors import DataError, SettingError, UserError, require
 
 SIDE = 256  # pixels
@@ -71,7 +71,7 @@ def resize_folder(source: Path, target: Path, workers: int) -> int:
     with ProcessPoolExecutor(workers, initializer=_start_worker) as pool:
         try:
             jobs = [pool.submit(_resize_all, source, target, chunk) for chunk in chunks]
-            for job in track(as_completed(jobs), "resizing", total=len(jobs)):
+            for job in progress(as_completed(jobs), "resizing", total=len(jobs)):
                 job.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)

@@ -31,6 +31,19 @@ class EpochSampler(DistributedSampler[int]):
         return (first + place for place in super().__iter__())
 
 
+class ShareSampler(DistributedSampler[int]):
+    """Every place once, shared among the processes; torch's own repeats some to be even."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._places())
+
+    def __len__(self) -> int:
+        return len(self._places())
+
+    def _places(self) -> range:
+        return range(self.rank, len(self.dataset), self.num_replicas)  # type: ignore[arg-type]
+
+
 class ArraySet(Dataset[Batch]):
     """Chosen items of an array; a whole batch is one indexing operation.
 

@@ -118,6 +118,8 @@ class DatasetConfig:
         if self.train_subset is not None:
             subset = self.train_subset
             require(subset >= 1, "dataset.train_subset", "be at least 1 or null", subset)
+        require(self.split_seed >= 0, "dataset.split_seed", "be 0 or more", self.split_seed)
+        require(min(self.std, default=1) > 0, "dataset.std", "be positive", self.std)
         for name in ("mean", "std"):
             value = getattr(self, name)
             rule = f"have one value per channel ({self.in_channels})"

@@ -7,7 +7,7 @@ timesteps) -> Source`; a `DataError` says what is missing and how to get it.
 from importlib import import_module
 from types import ModuleType
 
-from saformer.data.settings import DatasetConfig, Resize
+from saformer.data.settings import DatasetConfig, Resize, Split
 from saformer.data.source import Source
 from saformer.errors import SettingError, require
 from saformer.suggest import suggest
@@ -47,7 +47,13 @@ def read(config: DatasetConfig, timesteps: int) -> Source:
         SettingError: There is no reader of that name, or its data has another shape than `config`.
         DataError: The files are missing or damaged.
     """
+    if config.events is None:
+        rule = f"be official for {config.name}, whose test set was published"
+        require(config.split is Split.official, "dataset.split", rule, config.split)
     source: Source = find(config.name).read(config, timesteps)
+    if config.events is not None:
+        rule = f"be null for {config.name}, which is images"
+        require(len(source.x.shape) == 5, "dataset.events", rule, "set")
     channels, side = source.x.shape[-3], source.x.shape[-1]
     if config.events is not None and config.events.resize is Resize.bilinear:
         side = config.image_size  # the device resizes

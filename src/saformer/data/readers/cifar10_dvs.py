@@ -13,7 +13,7 @@ import numpy as np
 
 from saformer.data.events import Events
 from saformer.data.readers.aedat2 import SENSOR, check_aedat2, read_aedat2
-from saformer.data.recordings import Recordings, fingerprint, read_recordings
+from saformer.data.recordings import Recordings, event_settings, fingerprint, read_recordings
 from saformer.data.settings import BadRecordings, DatasetConfig
 from saformer.data.source import Source
 from saformer.errors import DataError
@@ -51,8 +51,7 @@ def index(config: DatasetConfig) -> Recordings:
         if len(in_class) < PER_CLASS and not config.allow_incomplete:
             raise _incomplete(root / name, in_class)
         faults |= _faults(root, name, in_class, compare=not config.allow_incomplete)
-    assert config.events is not None  # every configuration of recordings has it
-    if faults and config.events.bad_recordings is BadRecordings.error:
+    if faults and event_settings(config).bad_recordings is BadRecordings.error:
         raise next(iter(faults.values()))
     paths = [path for in_class in files.values() for path in in_class]
 
@@ -131,7 +130,7 @@ def _faults(root: Path, name: str, paths: list[Path], compare: bool) -> dict[Pat
             only its archive, or the median of its class, can tell.
     """
     archive = _sizes_in_archive(root, name) if compare else {}
-    sizes = {path: path.stat().st_size for path in paths}
+    sizes = {path: _size(path) for path in paths}
     median = statistics.median(sizes.values()) if sizes else 0
     faults = {}
     for path, size in sizes.items():
@@ -148,6 +147,14 @@ def _faults(root: Path, name: str, paths: list[Path], compare: bool) -> dict[Pat
         except DataError as error:
             faults[path] = error
     return faults
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; none of one that cannot be opened, which `check_aedat2` tells."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _sizes_in_archive(root: Path, name: str) -> dict[str, int]:

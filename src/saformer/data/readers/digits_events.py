@@ -6,14 +6,13 @@ its image in `digits`, and the test set is the same: the last 360, mostly other 
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from rich.progress import track
 
+from saformer.data.progress import progress
 from saformer.data.readers import digits
 from saformer.data.readers.aedat2 import check_aedat2, read_aedat2, write_aedat2
 from saformer.data.recordings import Recordings, fingerprint, read_recordings
@@ -57,16 +56,16 @@ def simulate(config: DatasetConfig) -> None:
 
 def _simulate(config: DatasetConfig, root: Path) -> None:
     """Simulate under the lock."""
-    for left in root.parent.glob(f".{root.name}-*"):  # of a simulation that was killed
-        shutil.rmtree(left)
+    part = root.with_name(f".{root.name}.simulating")  # under the lock nobody else has it
+    if os.path.isdir(part):  # of a simulation that was killed
+        shutil.rmtree(part)
     images, labels = digits.load()
-    part = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+    part.mkdir()
     try:
-        paths = track(_paths(part, labels), f"{config.name}: recordings", transient=True)
+        paths = progress(_paths(part, labels), f"{config.name}: recordings")
         for number, path in enumerate(paths):
             path.parent.mkdir(exist_ok=True)
             write_aedat2(path, record(images[number], seed=number))
-        part.chmod(0o755)  # mkdtemp keeps others out, but data may be shared
         os.replace(part, root)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)

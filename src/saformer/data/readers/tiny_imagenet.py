@@ -5,24 +5,24 @@ class number is the rank of the wnid in sorted order. The labels of test/ were n
 val is the test set. All images are decoded once, into a cache of 1.35 GB that is mapped.
 """
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
 
-from saformer.data.cache import build_once, new_array, open_array
+from saformer.data.cache import build_once, cache_dir_of, new_array, open_array
 from saformer.data.decode import decode
 from saformer.data.image_files import ImageIndex, class_folders, image_names
+from saformer.data.progress import progress
 from saformer.data.recordings import fingerprint
 from saformer.data.settings import DatasetConfig
 from saformer.data.source import Source
 from saformer.errors import DataError
 
 FOLDER = "tiny-imagenet-200"
-ADDRESS = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 SIDE = 64  # pixels
 PER_CLASS = {"train": 500, "val": 50}
 ANNOTATIONS = "val_annotations.txt"
@@ -37,11 +37,12 @@ def read(config: DatasetConfig, timesteps: int) -> Source:
     """
     found = index(config)
     shape = (len(found.files), 3, SIDE, SIDE)
-    key = {"dataset": config.name, "source": found.fingerprint, "size": SIDE}
+    order = hashlib.sha256("\n".join(found.names).encode()).hexdigest()[:16]  # of the array
+    key = {"dataset": config.name, "source": found.fingerprint, "items": order, "size": SIDE}
 
     def build(folder: Path) -> dict[str, Any]:
         images = new_array(folder / "images.npy", shape)
-        for i, file in enumerate(track(found.files, f"{config.name}: images", transient=True)):
+        for i, file in enumerate(progress(found.files, f"{config.name}: images")):
             image = decode(found.root / file)
             if image.shape[1:] != shape[2:]:
                 height, width = image.shape[1:]
@@ -51,8 +52,7 @@ def read(config: DatasetConfig, timesteps: int) -> Source:
         images.flush()
         return {}
 
-    cache_dir = Path(config.cache_dir or "cache")
-    folder = build_once(cache_dir, config.name, key, int(np.prod(shape)), build)
+    folder = build_once(cache_dir_of(config), config.name, key, int(np.prod(shape)), build)
     return Source(
         x=torch.from_numpy(open_array(folder / "images.npy")),
         y=torch.from_numpy(found.labels),
@@ -74,7 +74,7 @@ def index(config: DatasetConfig) -> ImageIndex:
     inside = Path(config.root or "") / FOLDER
     root = inside if os.path.isdir(inside) else inside.parent
     if not os.path.isdir(root / "train"):
-        fix = f"Get {ADDRESS} and unpack it there, or set dataset.root to where it is."
+        fix = "Run: saformer-data fetch tiny_imagenet, or set dataset.root to where it is."
         raise DataError(root, "train/ and val/ of Tiny-ImageNet", "no train/", fix)
     classes = _classes(root, config)
     parts = {"train": _by_class(root, "train", classes), "val": _val(root, classes)}
