@@ -202,22 +202,3 @@ def test_a_pickle_cannot_run_code(name, folder, payload, protocol):
     with pytest.raises(DataError, match="which no CIFAR file does"):
         read(config(name, folder), 4)
     assert not Path("pwned").exists()
-
-
-def test_it_trains(cli, folder, name):
-    """`dataset=cifar10 augment=cifar` runs one batch of everything on the files."""
-    for file in FILES[name][1]:
-        change(labels=[i // 2 for i in range(ROWS)])(folder / file, name)
-    code, _, err = cli(
-        "train",
-        f"dataset={name}",
-        f"dataset.root={folder}",
-        "augment=cifar",
-        "dataset.batch_size=8",
-        "dataset.val_fraction=0.5",
-        "model.patch_size=4",
-        "trainer=debug",
-        "trainer.accelerator=cpu",
-        "logger=none",
-    )
-    assert (code, err) == (0, "")

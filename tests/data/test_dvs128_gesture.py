@@ -107,22 +107,3 @@ def test_the_folder_itself_can_be_the_root(root):
     above = dvs128_gesture.index(config("dvs128_gesture", root))
     itself = dvs128_gesture.index(config("dvs128_gesture", root / "DvsGesture"))
     assert above.fingerprint == itself.fingerprint
-
-
-def test_a_run_goes_from_the_files_to_the_test(root, cli):
-    """`trainer=debug` trains, validates and tests on the clips, and exits with 0."""
-    code, _, err = cli(
-        "train",
-        "dataset=dvs128_gesture",
-        f"dataset.root={root}",
-        f"dataset.cache_dir={root.parent / 'cache'}",
-        "dataset.image_size=32",
-        "dataset.val_fraction=0.34",
-        "model.patch_size=8",
-        "model.dim=16",
-        "augment=none",
-        "timesteps=4",
-        "trainer=debug",
-        "logger=none",
-    )
-    assert code == 0, err
