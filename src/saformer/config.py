@@ -133,7 +133,7 @@ class Config:
     model: ModelConfig
     """Sizes of the network."""
     attention: AttentionConfig
-    """The reading of SASA."""
+    """What mixes tokens: SASA, a rival's attention, or a control."""
     neuron: NeuronConfig
     """Settings of the neurons."""
     augment: AugmentConfig

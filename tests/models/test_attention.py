@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saformer.models.attention import CHANNELS, TOKENS, SpikeAggregation
+from saformer.models.attention.aggregation import CHANNELS, TOKENS, SpikeAggregation
 from saformer.models.settings import AttentionConfig, NeuronConfig, Operator, Threshold
 
 

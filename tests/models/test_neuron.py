@@ -16,6 +16,7 @@ from spikingjelly.activation_based import functional, neuron, surrogate
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from saformer.errors import SettingError
 from saformer.models.neuron import MultiStepLeaky, build_neuron
 from saformer.models.settings import Backend, Fire, NeuronConfig, Reset, SurrogateConfig
 
@@ -223,6 +224,33 @@ def test_equal_to_spikingjelly(tau, v_threshold, detach, decay_input):
     spikes.backward(gradient)
     assert torch.equal(spikes, expected)
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-6, atol=1e-6)
+
+
+def test_without_a_tau_it_is_spikingjellys_if(compose):
+    """neuron=if forgets nothing: it fires as SpikingJelly's IFNode and has the same gradient."""
+    peer = neuron.IFNode(
+        v_reset=0.0,
+        detach_reset=True,
+        surrogate_function=surrogate.Sigmoid(4.0),
+        step_mode="m",
+    )
+    layer = build_neuron(compose("neuron=if").neuron).double()
+    x = inputs((8, 4, 500), torch.float64, ties=True)
+    gradient = torch.randn_like(x)
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    spikes, expected = layer(ours), peer(theirs)
+    spikes.backward(gradient)
+    expected.backward(gradient)
+    assert torch.equal(spikes, expected)
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["decay_input", "learnable_tau"])
+def test_what_needs_a_tau_is_refused_without_one(name):
+    """Without a tau there is neither an input scaled by it nor one to learn."""
+    wrong = {"decay_input": False, "learnable_tau": False} | {name: True}
+    with pytest.raises(SettingError, match=f"neuron.{name} must be false with neuron.tau=null"):
+        NeuronConfig(tau=None, **wrong)
 
 
 @pytest.mark.parametrize("reset", ["zero", "subtract", "none"])

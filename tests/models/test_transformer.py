@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 import torch
+from lively import images, lively
 from snntorch import Leaky
 from torch import nn
 
@@ -27,25 +28,11 @@ VARIANTS = [
     ("attention.threshold=learnable",),
     ("attention.threshold=fraction", "attention.v_threshold=0.05"),
     ("neuron=plif",),
+    ("neuron=if",),
     ("neuron=lif_soft",),
     ("neuron=lif_snntorch",),
+    ("model.stem_depth=2",),
 ]
-
-
-def images(batch: int = 4, size: int = 8, channels: int = 1) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(batch, channels, size, size, generator=generator)
-
-
-def lively(model: nn.Module) -> nn.Module:
-    """Let every layer of an untrained network spike at a middling rate, also in evaluation."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.constant_(module.weight, 2.5)
-            module.momentum = 1.0  # the running statistics become those of one batch
-    with torch.no_grad():
-        model.train()(images(16))
-    return model
 
 
 @pytest.mark.parametrize("overrides", READINGS, ids=" ".join)

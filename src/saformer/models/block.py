@@ -5,7 +5,7 @@ T timesteps, B batch, D width, H W height and width.
 
 from torch import Tensor, nn
 
-from saformer.models.attention import SASA
+from saformer.models.attention import build_attention
 from saformer.models.layers import ConvBN
 from saformer.models.neuron import build_neuron
 from saformer.models.settings import (
@@ -24,20 +24,21 @@ class MLP(nn.Module):
     With the DWC in the MLP, the hidden spikes pass SN -> DW -> BN -> SN between the two.
 
     Args:
-        model: Width, ratio, residual and DWC place.
+        dim: Width D.
+        model: Ratio, residual and DWC place.
         neuron: Settings of the neurons.
     """
 
-    def __init__(self, model: ModelConfig, neuron: NeuronConfig) -> None:
+    def __init__(self, dim: int, model: ModelConfig, neuron: NeuronConfig) -> None:
         super().__init__()
-        hidden = int(model.dim * model.mlp_ratio)
+        hidden = int(dim * model.mlp_ratio)
         membrane = model.residual is Residual.membrane
         layers: list[nn.Module] = [build_neuron(neuron)] if membrane else []
-        layers += [ConvBN(model.dim, hidden, 1, bias=True), build_neuron(neuron)]
+        layers += [ConvBN(dim, hidden, 1, bias=True), build_neuron(neuron)]
         if model.dwc.place is DWCPlace.mlp:
             depthwise = ConvBN(hidden, hidden, model.dwc.kernel_size, groups=hidden)
             layers += [depthwise, build_neuron(neuron)]
-        layers.append(ConvBN(hidden, model.dim, 1, bias=True))
+        layers.append(ConvBN(hidden, dim, 1, bias=True))
         if not membrane:
             layers.append(build_neuron(neuron))
         self.layers = nn.Sequential(*layers)
@@ -48,30 +49,31 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """One encoder block: [T, B, D, H, W] -> [T, B, D, H, W].
+    """One encoder block: [T, B, D, H, W] -> [T, B, D, H, W]; without attention, its MLP alone.
 
     Args:
+        dim: Width D.
         num_tokens: Tokens N of the feature map.
-        model: Width, heads, residual, DWC.
-        attention: The reading of SASA.
+        model: Heads, residual, DWC.
+        attention: Which attention, and its settings.
         neuron: Settings of the neurons.
     """
 
     def __init__(
         self,
+        dim: int,
         num_tokens: int,
         model: ModelConfig,
         attention: AttentionConfig,
         neuron: NeuronConfig,
     ) -> None:
         super().__init__()
-        self.attn = SASA(
-            model.dim, model.num_heads, num_tokens, attention, model.dwc, model.residual, neuron
-        )
-        self.attn_add = ResidualAdd()
-        self.mlp = MLP(model, neuron)
+        self.attn = build_attention(dim, num_tokens, model, attention, neuron)
+        self.attn_add = ResidualAdd() if self.attn is not None else None
+        self.mlp = MLP(dim, model, neuron)
         self.mlp_add = ResidualAdd()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.attn_add(x, self.attn(x))
+        if self.attn is not None and self.attn_add is not None:
+            x = self.attn_add(x, self.attn(x))
         return self.mlp_add(x, self.mlp(x))

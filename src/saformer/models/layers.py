@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 
 class ConvBN(nn.Module):
-    """Convolution with "same" padding at stride 1, then BatchNorm: [T, B, C_in, H, W] -> C_out.
+    """Convolution with "same" padding, then BatchNorm: [T, B, C_in, H, W] -> [T, B, C_out, ...].
 
     Args:
         in_channels: Input channels.
         out_channels: Output channels.
         kernel_size: Odd side of the kernel.
+        stride: Step of the kernel, in pixels.
         groups: 1 for a full convolution, `in_channels` for a depthwise one.
         bias: Give the convolution a bias. BatchNorm makes it redundant; the Spikformer family has
             one in its projection and MLP, and parameter counts are compared with theirs.
@@ -27,6 +28,7 @@ class ConvBN(nn.Module):
         out_channels: int,
         kernel_size: int,
         *,
+        stride: int = 1,
         groups: int = 1,
         bias: bool = False,
     ) -> None:
@@ -35,6 +37,7 @@ class ConvBN(nn.Module):
             in_channels,
             out_channels,
             kernel_size,
+            stride=stride,
             padding=kernel_size // 2,
             groups=groups,
             bias=bias,
@@ -56,3 +59,11 @@ class MaxPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.pool(x.flatten(0, 1))
         return y.unflatten(0, x.shape[:2])
+
+
+def freeze(module: nn.Module) -> None:
+    """Turn the parameters of a module into buffers: saved with it, never trained."""
+    for part in module.modules():
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            delattr(part, name)
+            part.register_buffer(name, parameter.detach())

@@ -138,8 +138,8 @@ def build_neuron(
 ) -> MultiStepLeaky:
     """A neuron from its settings in the field's words.
 
-    beta = 1 - 1/tau; a detached reset is snnTorch's `reset_delay=True`, which changes no spike but
-    takes the reset out of the gradient.
+    beta = 1 - 1/tau, and 1 without a tau (IF); a detached reset is snnTorch's `reset_delay=True`,
+    which changes no spike but takes the reset out of the gradient.
 
     Args:
         config: Settings.
@@ -147,7 +147,7 @@ def build_neuron(
         learn_threshold: Make it a parameter.
     """
     return MultiStepLeaky(
-        beta=1 - 1 / config.tau,
+        beta=1 - 1 / config.tau if config.tau is not None else 1.0,
         threshold=config.v_threshold if v_threshold is None else v_threshold,
         learn_beta=config.learnable_tau,
         learn_threshold=learn_threshold,

@@ -3,7 +3,8 @@
 Each class checks itself when it is built and names the setting as it is typed on the command line.
 """
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
 from enum import Enum
 
 from saformer.errors import require
@@ -40,6 +41,27 @@ class SurrogateName(str, Enum):
     atan = "atan"
     fast_sigmoid = "fast_sigmoid"
     triangular = "triangular"
+
+
+class AttentionName(str, Enum):
+    """What mixes the tokens of a block; docs/model.md has the equations."""
+
+    sasa = "sasa"
+    ssa = "ssa"
+    sdsa = "sdsa"
+    qkta = "qkta"
+    qkca = "qkca"
+    random = "random"
+    identity = "identity"
+    pooling = "pooling"
+    dwconv = "dwconv"
+
+
+class ProductOrder(str, Enum):
+    """Which product SSA takes first, (Q K^T) V or Q (K^T V): cost differs, the result does not."""
+
+    qk_first = "qk_first"
+    kv_first = "kv_first"
 
 
 class WeightSource(str, Enum):
@@ -92,6 +114,13 @@ class DWCPlace(str, Enum):
     none = "none"
 
 
+class StemKind(str, Enum):
+    """`sps`: Spikformer's patch splitting; `spikingformer`: neurons first, and no skip."""
+
+    sps = "sps"
+    spikingformer = "spikingformer"
+
+
 class Residual(str, Enum):
     """`membrane`: real-valued stream, spikes into every layer; `sew`: spikes are added."""
 
@@ -116,8 +145,8 @@ class SurrogateConfig:
 class NeuronConfig:
     """Leaky integrate-and-fire neuron in the field's words."""
 
-    tau: float = 2.0
-    """Membrane time constant in timesteps; the decay is beta = 1 - 1/tau."""
+    tau: float | None = 2.0
+    """Membrane time constant in timesteps, with the decay beta = 1 - 1/tau; null: no decay (IF)."""
     v_threshold: float = 1.0
     """Membrane potential at which the neuron fires."""
     reset: Reset = Reset.hard
@@ -136,37 +165,76 @@ class NeuronConfig:
     """How the layer runs over time; `auto` takes `torch` on CPU and `compile` on CUDA."""
 
     def __post_init__(self) -> None:
-        require(self.tau >= 1, "neuron.tau", "be at least 1", self.tau)
+        if self.tau is None:
+            for name in ("decay_input", "learnable_tau"):
+                rule = "be false with neuron.tau=null, which leaves no tau"
+                require(not getattr(self, name), f"neuron.{name}", rule, getattr(self, name))
+        else:
+            require(self.tau >= 1, "neuron.tau", "be at least 1", self.tau)
         require(self.v_threshold > 0, "neuron.v_threshold", "be positive", self.v_threshold)
+
+
+_sasa, _ssa, _random = AttentionName.sasa, AttentionName.ssa, AttentionName.random
+_projected = (_sasa, _ssa, AttentionName.sdsa, AttentionName.qkta, AttentionName.qkca, _random)
+READ_BY = {
+    **dict.fromkeys(("weights", "aggregate", "operator", "apply_to", "threshold"), (_sasa,)),
+    **dict.fromkeys(("v_threshold", "qkv_bias"), _projected),
+    **dict.fromkeys(("scale", "order", "batch_leak"), (_ssa, _random)),
+    "erode": (AttentionName.sdsa,),
+    "kernel_size": (AttentionName.pooling, AttentionName.dwconv),
+}
+"""Attentions that read a field of `AttentionConfig`."""
 
 
 @dataclass(kw_only=True)
 class AttentionConfig:
-    """Spike Aggregation Self-Attention (SASA): a binary mask from query and key gates spikes.
+    """What mixes the tokens of a block: SASA, a rival's attention, or a control.
 
-    The paper's equations are not at hand; every field is an axis of our reading (docs/model.md).
+    SASA's equations are not at hand; its fields are the axes of our reading (docs/model.md). A
+    field that the chosen attention does not read must be left at its default.
     """
 
+    name: AttentionName = AttentionName.sasa
+    """Which one."""
     weights: WeightSource = WeightSource.qk
-    """Spikes that the mask is computed from."""
+    """SASA: spikes that the mask is computed from."""
     aggregate: Aggregate = Aggregate.tokens
-    """Axis that is summed over."""
+    """SASA: axis that is summed over."""
     operator: Operator = Operator.sum
-    """How it is aggregated."""
+    """SASA: how it is aggregated."""
     apply_to: ApplyTo = ApplyTo.k
-    """Spikes that the mask gates."""
+    """SASA: spikes that the mask gates."""
     threshold: Threshold = Threshold.fixed
-    """Threshold of the mask neuron: fixed, learnable, or a fraction of the largest aggregate."""
+    """SASA: threshold of the mask neuron: fixed, learnable, or a fraction of the largest sum."""
     v_threshold: float = 0.5
-    """Value of that threshold; with `fraction`, the fraction."""
+    """Threshold of the neuron on the mask (SSA: on the product); with `fraction`, the fraction."""
     qkv_bias: bool = False
-    """Bias in the query and key projections."""
+    """Bias in the projections to query, key and value."""
+    scale: float = 0.125
+    """SSA: factor on the product."""
+    order: ProductOrder = ProductOrder.qk_first
+    """SSA: which of its two products comes first."""
+    batch_leak: bool = False
+    """SSA: QKFormer's published defect, an output neuron that runs over the batch as over time."""
+    erode: bool = False
+    """SDSA: 3x3 max-pooling of its spikes, as the original has for CIFAR10-DVS."""
+    kernel_size: int = 3
+    """Pooling and dwconv: odd side of the kernel."""
 
     def __post_init__(self) -> None:
+        for unread in fields(self):
+            name, value = unread.name, getattr(self, unread.name)
+            ok = value == unread.default or self.name in READ_BY.get(name, (self.name,))
+            kept = unread.default.value if isinstance(unread.default, Enum) else unread.default
+            rule = f"stay {kept} with attention.name={self.name.value}, which does not read it"
+            require(ok, f"attention.{name}", rule, value)
         value = self.v_threshold
         require(value > 0, "attention.v_threshold", "be positive", value)
         if self.threshold is Threshold.fraction:
             require(value <= 1, "attention.v_threshold", "be at most 1 as a fraction", value)
+        require(self.scale > 0, "attention.scale", "be positive", self.scale)
+        ok = self.kernel_size >= 1 and self.kernel_size % 2 == 1
+        require(ok, "attention.kernel_size", "be odd and positive", self.kernel_size)
 
 
 @dataclass(kw_only=True)
@@ -174,13 +242,42 @@ class DWCConfig:
     """Depthwise convolution module (DWC) of a block."""
 
     place: DWCPlace = DWCPlace.parallel
-    """Beside the mask on the key, after the projection, inside the MLP, or nowhere."""
+    """Beside the attention, after its projection, inside the MLP, or nowhere."""
     kernel_size: int = 3
     """Odd side of the kernel."""
 
     def __post_init__(self) -> None:
         ok = self.kernel_size >= 1 and self.kernel_size % 2 == 1
         require(ok, "model.dwc.kernel_size", "be odd and positive", self.kernel_size)
+
+
+@dataclass(kw_only=True)
+class StageConfig:
+    """One stage of a hierarchical backbone: a patch embedding, then `depth` blocks."""
+
+    divide: int
+    """Width of the stage: model.dim over this."""
+    depth: int
+    """Blocks of the stage."""
+    attention: AttentionName | None
+    """Attention of its blocks, with its default settings; null: the `attention` group."""
+    embed: list[int]
+    """3x3 convolutions of the embedding: the width of each is the stage's over this."""
+    pool: list[bool]
+    """Which of them are followed by a pooling by two."""
+    skip_from: int
+    """The skip leaves out the convolutions from this one on, counted from 0."""
+
+    def __post_init__(self) -> None:
+        ok = min(self.divide, self.depth, *self.embed, len(self.embed)) >= 1
+        rule = "have divide, depth and embed of at least 1 in every stage"
+        require(ok, "model.stages", rule, (self.divide, self.depth, self.embed))
+        rule = "have an embed that ends with 1, the width of the stage"
+        require(self.embed[-1] == 1, "model.stages", rule, self.embed)
+        ok = len(self.pool) == len(self.embed)
+        require(ok, "model.stages", "have as many pool as embed in every stage", self.pool)
+        ok = 0 <= self.skip_from < len(self.embed)
+        require(ok, "model.stages", "have a skip_from within embed", self.skip_from)
 
 
 @dataclass(kw_only=True)
@@ -199,12 +296,18 @@ class ModelConfig:
     """Hidden width of the MLP over D."""
     patch_size: int = 4
     """Stride of the stem: 1, 2, 4, 8 or 16; its last log2(patch_size) stages pool by two."""
+    stem: StemKind = StemKind.sps
+    """How images become tokens."""
+    stem_depth: int = 4
+    """Stages of the stem, 1 to 4; the widths double from one to the next, up to D."""
     residual: Residual = Residual.membrane
     """What the residual stream carries."""
     head_lif: bool = True
     """Put a neuron in front of the head, so that it sees spikes."""
     dwc: DWCConfig = field(default_factory=DWCConfig)
     """Depthwise convolution module."""
+    stages: list[StageConfig] | None = None
+    """Stages of a hierarchical backbone, which then has no stem; null: all blocks are alike."""
 
     def __post_init__(self) -> None:
         for name in ("dim", "depth", "num_heads"):
@@ -218,3 +321,29 @@ class ModelConfig:
         require(self.mlp_ratio > 0, "model.mlp_ratio", "be positive", self.mlp_ratio)
         ok = self.patch_size in (1, 2, 4, 8, 16)
         require(ok, "model.patch_size", "be 1, 2, 4, 8 or 16", self.patch_size)
+        if self.stages is not None:
+            self._check_stages(self.stages)
+        require(1 <= self.stem_depth <= 4, "model.stem_depth", "be 1 to 4", self.stem_depth)
+        pools = int(math.log2(self.patch_size))
+        rule = f"be at least {pools} for model.patch_size={self.patch_size}"
+        require(self.stem_depth >= pools, "model.stem_depth", rule, self.stem_depth)
+        ok = self.stem is StemKind.sps or self.residual is Residual.membrane
+        rule = "be membrane with model.stem=spikingformer, which gives membranes"
+        require(ok, "model.residual", rule, self.residual)
+
+    def _check_stages(self, stages: list[StageConfig]) -> None:
+        blocks = sum(stage.depth for stage in stages)
+        rule = f"be {blocks}, the depths of model.stages added up"
+        require(self.depth == blocks, "model.depth", rule, self.depth)
+        stride = 2 ** sum(sum(stage.pool) for stage in stages)
+        rule = f"be {stride}, the stride of model.stages"
+        require(self.patch_size == stride, "model.patch_size", rule, self.patch_size)
+        for stage in stages:
+            parts = stage.divide * math.lcm(self.num_heads, *stage.embed)
+            require(self.dim % parts == 0, "model.dim", f"be divisible by {parts}", self.dim)
+        rule = "end with a stage of divide: 1"
+        require(stages[-1].divide == 1, "model.stages", rule, stages[-1].divide)
+        rule = "be sew with model.stages, whose patch embeddings give spikes"
+        require(self.residual is Residual.sew, "model.residual", rule, self.residual)
+        rule = "stay sps with model.stages, which have no stem"
+        require(self.stem is StemKind.sps, "model.stem", rule, self.stem)

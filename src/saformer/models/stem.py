@@ -1,7 +1,8 @@
-"""Spiking patch splitting: four convolution stages and a convolutional position embedding.
+"""Stems: images to tokens, by a few convolutions that pool.
 
-Source: Spikformer (arXiv 2209.15425), section 3.2; the membrane form of the last two stages follows
-Spike-driven Transformer (arXiv 2307.01694). Widths C_in -> D/8 -> D/4 -> D/2 -> D -> D.
+Sources: Spikformer (arXiv 2209.15425), section 3.2; the membrane form of its last two stages is
+Spike-driven Transformer's (arXiv 2307.01694); the other stem is Spikingformer's (arXiv 2304.11954).
+At the usual depth of four the widths are C_in -> D/8 -> D/4 -> D/2 -> D -> D.
 """
 
 import math
@@ -10,14 +11,34 @@ from torch import Tensor, nn
 
 from saformer.models.layers import ConvBN, MaxPool
 from saformer.models.neuron import build_neuron
-from saformer.models.settings import NeuronConfig, Residual
+from saformer.models.settings import ModelConfig, NeuronConfig, Residual, StemKind
 from saformer.models.spike_ops import ResidualAdd
 
-NUM_STAGES = 4
+
+def build_stem(in_channels: int, model: ModelConfig, neuron: NeuronConfig) -> nn.Module:
+    """Images to tokens: [T, B, C, H, W] -> [T, B, D, H/patch_size, W/patch_size].
+
+    Args:
+        in_channels: Image channels C.
+        model: Width, patch size, kind and depth of the stem, residual.
+        neuron: Settings of the neurons.
+    """
+    kind = SpikingPatchStem if model.stem is StemKind.sps else PreActivationStem
+    return kind(in_channels, model, neuron)
+
+
+def _widths(in_channels: int, model: ModelConfig) -> list[int]:
+    """C_in, then the width of each stage, doubling up to D."""
+    return [in_channels, *(model.dim >> i for i in reversed(range(model.stem_depth)))]
+
+
+def _first_pool(model: ModelConfig) -> int:
+    """The stage that pools first: the last log2(patch_size) do."""
+    return model.stem_depth - int(math.log2(model.patch_size))
 
 
 class SpikingPatchStem(nn.Module):
-    """Images to tokens: [T, B, C, H, W] -> [T, B, D, H/patch_size, W/patch_size].
+    """Spikformer's patch splitting, with a convolution for the position embedding.
 
     A stage is convolution, BatchNorm, neuron and, in the last log2(patch_size) stages, a pooling by
     two. The position embedding is one more convolution with a skip around it. With the membrane
@@ -26,33 +47,23 @@ class SpikingPatchStem(nn.Module):
 
     Args:
         in_channels: Image channels C.
-        dim: Embedding width D, divisible by 8.
-        patch_size: Stride, a power of two up to 16.
-        residual: What the stream carries.
+        model: Width, patch size, depth of the stem, residual.
         neuron: Settings of the neurons.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        dim: int,
-        patch_size: int,
-        residual: Residual,
-        neuron: NeuronConfig,
-    ) -> None:
+    def __init__(self, in_channels: int, model: ModelConfig, neuron: NeuronConfig) -> None:
         super().__init__()
-        membrane = residual is Residual.membrane
-        first_pool = NUM_STAGES - int(math.log2(patch_size))
-        widths = [in_channels, dim // 8, dim // 4, dim // 2, dim]
+        membrane = model.residual is Residual.membrane
+        widths = _widths(in_channels, model)
         stages: list[nn.Module] = []
-        for i in range(NUM_STAGES):
+        for i in range(model.stem_depth):
             stages.append(ConvBN(widths[i], widths[i + 1], 3))
-            if not (membrane and i == NUM_STAGES - 1):
+            if not (membrane and i == model.stem_depth - 1):
                 stages.append(build_neuron(neuron))
-            if i >= first_pool:
+            if i >= _first_pool(model):
                 stages.append(MaxPool())
         self.stages = nn.Sequential(*stages)
-        position = ConvBN(dim, dim, 3)
+        position = ConvBN(model.dim, model.dim, 3)
         lif = build_neuron(neuron)
         self.position = nn.Sequential(lif, position) if membrane else nn.Sequential(position, lif)
         self.add = ResidualAdd()
@@ -60,3 +71,31 @@ class SpikingPatchStem(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stages(x)
         return self.add(x, self.position(x))
+
+
+class PreActivationStem(nn.Module):
+    """Spikingformer's tokenizer: every convolution but the first has a neuron before it.
+
+    Neuron, pooling by two in the last log2(patch_size) of them, convolution, BatchNorm; there is no
+    skip, and the stream it gives is a membrane.
+
+    Args:
+        in_channels: Image channels C.
+        model: Width, patch size, depth of the stem.
+        neuron: Settings of the neurons.
+    """
+
+    def __init__(self, in_channels: int, model: ModelConfig, neuron: NeuronConfig) -> None:
+        super().__init__()
+        widths = [*_widths(in_channels, model), model.dim]
+        stages: list[nn.Module] = [ConvBN(widths[0], widths[1], 3)]
+        for i in range(model.stem_depth):
+            stages.append(build_neuron(neuron))
+            if i >= _first_pool(model):
+                stages.append(MaxPool())
+            stages.append(ConvBN(widths[i + 1], widths[i + 2], 3))
+        self.stages = nn.Sequential(*stages)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.stages(x)
+        return y

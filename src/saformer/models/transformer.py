@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from saformer.errors import require
 from saformer.models.block import Block
+from saformer.models.hierarchy import build_stages
 from saformer.models.neuron import build_neuron
 from saformer.models.settings import AttentionConfig, ModelConfig, NeuronConfig
-from saformer.models.stem import SpikingPatchStem
+from saformer.models.stem import build_stem
 
 
 class SpikingTransformer(nn.Module):
@@ -25,7 +26,7 @@ class SpikingTransformer(nn.Module):
 
     Args:
         model: Sizes of the network.
-        attention: The reading of SASA.
+        attention: Which attention, and its settings.
         neuron: Settings of the neurons.
         in_channels: Image channels C.
         image_size: Side of the image in pixels.
@@ -53,12 +54,17 @@ class SpikingTransformer(nn.Module):
         require(divisible, "dataset.image_size", rule, image_size)
         self.timesteps = timesteps
         num_tokens = (image_size // model.patch_size) ** 2
-        self.stem = SpikingPatchStem(
-            in_channels, model.dim, model.patch_size, model.residual, neuron
-        )
-        self.blocks = nn.Sequential(
-            *(Block(num_tokens, model, attention, neuron) for _ in range(model.depth))
-        )
+        if model.stages is None:
+            self.stem = build_stem(in_channels, model, neuron)
+            self.blocks = nn.Sequential(
+                *(
+                    Block(model.dim, num_tokens, model, attention, neuron)
+                    for _ in range(model.depth)
+                )
+            )
+        else:  # the first patch embedding is the stem, the others stand among the blocks
+            self.stem, *blocks = build_stages(in_channels, image_size, model, attention, neuron)
+            self.blocks = nn.Sequential(*blocks)
         self.head_lif = build_neuron(neuron) if model.head_lif else nn.Identity()
         self.head = nn.Linear(model.dim, num_classes)
         self.apply(_init_weights)
@@ -80,7 +86,7 @@ class SpikingTransformer(nn.Module):
 
 
 def _init_weights(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d | nn.Linear):
+    if isinstance(module, nn.Conv2d | nn.Linear) and isinstance(module.weight, nn.Parameter):
         nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

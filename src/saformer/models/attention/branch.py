@@ -1,0 +1,98 @@
+"""What all attentions with projections share: neurons at the ends, DWC, output projection.
+
+T timesteps, B batch, D width, h heads, d = D/h, H W height and width, N = H*W tokens.
+"""
+
+from torch import Tensor, nn
+
+from saformer.models.layers import ConvBN
+from saformer.models.neuron import build_neuron
+from saformer.models.settings import (
+    AttentionConfig,
+    DWCPlace,
+    ModelConfig,
+    NeuronConfig,
+    Residual,
+)
+
+
+class AttentionBranch(nn.Module):
+    """Attention branch of a block: [T, B, D, H, W] -> [T, B, D, H, W], without the residual.
+
+    A subclass says how spikes attend, y = attend(x); then comes the output projection, BN(W_o y).
+    The depthwise convolution (DWC) sits beside it, y' = SN(y + BN(DW(u))) with u the spikes that
+    the attention gates or mixes, or in series after the projection, BN(DW(SN(BN(W_o y)))).
+
+    Args:
+        dim: Width D.
+        num_tokens: Tokens N of the feature map.
+        model: Heads, residual, place and kernel of the DWC.
+        config: Settings of the attention.
+        neuron: Settings of the neurons.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_tokens: int,
+        model: ModelConfig,
+        config: AttentionConfig,
+        neuron: NeuronConfig,
+    ) -> None:
+        super().__init__()
+        self.num_heads = model.num_heads
+        membrane = model.residual is Residual.membrane
+        parallel = model.dwc.place is DWCPlace.parallel
+        series = model.dwc.place is DWCPlace.series
+
+        def depthwise() -> ConvBN:
+            return ConvBN(dim, dim, model.dwc.kernel_size, groups=dim)
+
+        self.lif_in = build_neuron(neuron) if membrane else nn.Identity()
+        # Here and not in the subclass, so that layers are registered in the order they run in.
+        self.build(dim, num_tokens, model, config, neuron)
+        self.dwc_parallel = depthwise() if parallel else None
+        # Same threshold as the mask neuron: behind it a lone gated spike must be able to pass.
+        self.lif_parallel = build_neuron(neuron, v_threshold=0.5) if parallel else None
+        self.proj = ConvBN(dim, dim, 1, bias=True)
+        self.dwc_series = nn.Sequential(build_neuron(neuron), depthwise()) if series else None
+        self.lif_out: nn.Module = nn.Identity() if membrane else build_neuron(neuron)
+
+    def build(
+        self,
+        dim: int,
+        num_tokens: int,
+        model: ModelConfig,
+        config: AttentionConfig,
+        neuron: NeuronConfig,
+    ) -> None:
+        """Make the layers that `attend` needs."""
+        raise NotImplementedError
+
+    def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Spikes [T, B, D, H, W] to what attention makes of them, and to the DWC's input u."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, u = self.attend(self.lif_in(x))
+        if self.dwc_parallel is not None and self.lif_parallel is not None:
+            y = self.lif_parallel(y + self.dwc_parallel(u))
+        y = self.proj(y)
+        if self.dwc_series is not None:
+            y = self.dwc_series(y)
+        y = self.lif_out(y)
+        return y
+
+    def heads(self, x: Tensor) -> Tensor:
+        """[T, B, D, H, W] -> [T, B, h, d, N], a view."""
+        return x.flatten(3).unflatten(2, (self.num_heads, -1))
+
+
+def join_heads(y: Tensor, like: Tensor) -> Tensor:
+    """[T, B, h, d, N] -> [T, B, D, H, W], as `like` has it."""
+    return y.flatten(2, 3).unflatten(3, like.shape[3:])
+
+
+def projection(dim: int, config: AttentionConfig, neuron: NeuronConfig) -> nn.Sequential:
+    """Query, key or value: SN(BN(W x))."""
+    return nn.Sequential(ConvBN(dim, dim, 1, bias=config.qkv_bias), build_neuron(neuron))

@@ -1,0 +1,69 @@
+"""Spike Aggregation Self-Attention (SASA): a binary mask from query and key gates spikes.
+
+Source: SAFormer (arXiv 2412.13553), abstract: attention weights are computed "using only the spike
+matrices query and key". The equations are not at hand: what follows is our reading, a family of
+which every axis is a setting. docs/model.md writes the equations out and says what is known.
+
+T timesteps, B batch, D width, h heads, d = D/h, H W height and width, N = H*W tokens.
+"""
+
+from torch import Tensor, nn
+
+from saformer.models.attention.aggregation import CHANNELS, TOKENS, SpikeAggregation
+from saformer.models.attention.branch import AttentionBranch, join_heads, projection
+from saformer.models.settings import (
+    Aggregate,
+    ApplyTo,
+    AttentionConfig,
+    DWCPlace,
+    ModelConfig,
+    NeuronConfig,
+    WeightSource,
+)
+from saformer.models.spike_ops import SpikeMask
+
+
+class SASA(AttentionBranch):
+    """q = SN(BN(W_q x)), k = SN(BN(W_k x)); w is q*k, q or k; SN(aggregate(w)) gates k, q or x.
+
+    A projection that nothing reads is not built. With weights "none" every gate is open, the
+    control for what the mask contributes. The DWC's input is k.
+    """
+
+    def build(
+        self,
+        dim: int,
+        num_tokens: int,
+        model: ModelConfig,
+        config: AttentionConfig,
+        neuron: NeuronConfig,
+    ) -> None:
+        self.apply_to = config.apply_to
+        self.reads_q = config.weights in (WeightSource.q, WeightSource.qk)
+        reads_k = config.weights in (WeightSource.k, WeightSource.qk)
+        reads_k |= config.apply_to is ApplyTo.k or model.dwc.place is DWCPlace.parallel
+        needs_q = self.reads_q or config.apply_to is ApplyTo.q
+        self.q = projection(dim, config, neuron) if needs_q else None
+        self.k = projection(dim, config, neuron) if reads_k else None
+        self.and_qk = SpikeMask() if config.weights is WeightSource.qk else None
+        lengths = {CHANNELS: dim // self.num_heads, TOKENS: num_tokens}
+        axes = {
+            Aggregate.channels: [CHANNELS],
+            Aggregate.tokens: [TOKENS],
+            Aggregate.both: [CHANNELS, TOKENS],
+        }[config.aggregate]
+        if config.weights is WeightSource.none:
+            axes = []
+        self.masks = nn.ModuleList(
+            SpikeAggregation(axis, lengths[axis], config, neuron) for axis in axes
+        )
+        self.gate = SpikeMask()
+
+    def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        q = self.q(x) if self.q is not None else x
+        k = self.k(x) if self.k is not None else x
+        y = self.heads({ApplyTo.q: q, ApplyTo.k: k, ApplyTo.x: x}[self.apply_to])
+        w = self.and_qk(q, k) if self.and_qk is not None else q if self.reads_q else k
+        for mask in self.masks:
+            y = self.gate(mask(self.heads(w)), y)
+        return join_heads(y, like=x), k

@@ -1,0 +1,87 @@
+"""Spiking Self-Attention (SSA): query, key and value, multiplied without a softmax.
+
+Source: Spikformer (arXiv 2209.15425), section 3.3; Spikingformer (arXiv 2304.11954) has it behind a
+neuron, QKFormer (arXiv 2403.16552) in its last stage.
+
+T timesteps, B batch, D width, h heads, d = D/h, H W height and width, N = H*W tokens.
+"""
+
+from torch import Tensor, nn
+
+from saformer.errors import require
+from saformer.models.attention.branch import AttentionBranch, join_heads, projection
+from saformer.models.layers import freeze
+from saformer.models.neuron import build_neuron
+from saformer.models.settings import (
+    AttentionConfig,
+    AttentionName,
+    ModelConfig,
+    NeuronConfig,
+    ProductOrder,
+    Residual,
+)
+from saformer.models.spike_ops import SpikeMatMul
+
+
+class SSA(AttentionBranch):
+    """y = SN(s Q K^T V) for every head; the DWC's input is v.
+
+    Named `random`, it is the control for what learning to attend contributes: query and key are
+    projected by weights that stay as the seed drew them, and only value and output are learned.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_tokens: int,
+        model: ModelConfig,
+        config: AttentionConfig,
+        neuron: NeuronConfig,
+    ) -> None:
+        super().__init__(dim, num_tokens, model, config, neuron)
+        if config.batch_leak:
+            rule = "be false with model.residual=membrane, where no neuron follows the projection"
+            require(model.residual is Residual.sew, "attention.batch_leak", rule, True)
+            self.lif_out = OverBatch(self.lif_out)
+
+    def build(
+        self,
+        dim: int,
+        num_tokens: int,
+        model: ModelConfig,
+        config: AttentionConfig,
+        neuron: NeuronConfig,
+    ) -> None:
+        self.q, self.k, self.v = (projection(dim, config, neuron) for _ in range(3))
+        if config.name is AttentionName.random:
+            freeze(self.q[0])
+            freeze(self.k[0])
+        self.kv_first = config.order is ProductOrder.kv_first
+        self.first, self.second = SpikeMatMul(), SpikeMatMul()
+        self.scale = config.scale
+        self.lif_product = build_neuron(neuron, v_threshold=config.v_threshold)
+
+    def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        value = self.v(x)
+        q, k, v = self.heads(self.q(x)), self.heads(self.k(x)), self.heads(value)
+        # A column of [d, N] is a token, so all is transposed: (Q K^T V)^T = V^T K Q^T.
+        if self.kv_first:
+            y = self.second(self.first(v, k.mT), q)
+        else:
+            y = self.second(v, self.first(k.mT, q))
+        return self.lif_product(join_heads(y, like=x) * self.scale), value
+
+
+class OverBatch(nn.Module):
+    """Run a neuron over [T*B] as though all of it were time, as QKFormer's code does.
+
+    What an image gives then depends on the images before it in its batch.
+    """
+
+    def __init__(self, lif: nn.Module) -> None:
+        super().__init__()
+        self.lif = lif
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.lif(x.flatten(0, 1))
+        return y.unflatten(0, x.shape[:2])

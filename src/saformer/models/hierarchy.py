@@ -1,0 +1,78 @@
+"""A hierarchical backbone: stages of blocks, each behind a patch embedding that widens and pools.
+
+Source: QKFormer (arXiv 2403.16552), SPEDS; what its code has for CIFAR, events and ImageNet are
+three ways to fill the same settings (conf/model/qkformer_*).
+
+T timesteps, B batch, C channels, H W height and width.
+"""
+
+from torch import Tensor, nn
+
+from saformer.models.block import Block
+from saformer.models.layers import ConvBN, MaxPool
+from saformer.models.neuron import build_neuron
+from saformer.models.settings import AttentionConfig, ModelConfig, NeuronConfig, StageConfig
+from saformer.models.spike_ops import ResidualAdd
+
+
+class PatchEmbedding(nn.Module):
+    """Convolutions with a skip around the last of them: [T, B, C_in, H, W] -> [T, B, C, H/s, W/s].
+
+    Each is convolution, BatchNorm, where it pools a pooling by two, neuron. The skip is a 1x1
+    convolution, strided where the others pool, with BatchNorm and neuron; the two add their spikes.
+
+    Args:
+        in_channels: Channels C_in.
+        dim: Width C of the stage.
+        stage: Convolutions, poolings and where the skip starts.
+        neuron: Settings of the neurons.
+    """
+
+    def __init__(
+        self, in_channels: int, dim: int, stage: StageConfig, neuron: NeuronConfig
+    ) -> None:
+        super().__init__()
+        widths = [in_channels, *(dim // divide for divide in stage.embed)]
+        layers: list[nn.Module] = []
+        for i, pools in enumerate(stage.pool):
+            convolution = ConvBN(widths[i], widths[i + 1], 3)
+            pooling = [MaxPool()] if pools else []
+            layers.append(nn.Sequential(convolution, *pooling, build_neuron(neuron)))
+        stride = 2 ** sum(stage.pool[stage.skip_from :])
+        skip = ConvBN(widths[stage.skip_from], widths[-1], 1, stride=stride)
+        self.before = nn.Sequential(*layers[: stage.skip_from])
+        self.main = nn.Sequential(*layers[stage.skip_from :])
+        self.skip = nn.Sequential(skip, build_neuron(neuron))
+        self.add = ResidualAdd()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.before(x)
+        return self.add(self.main(x), self.skip(x))
+
+
+def build_stages(
+    in_channels: int,
+    image_size: int,
+    model: ModelConfig,
+    attention: AttentionConfig,
+    neuron: NeuronConfig,
+) -> list[nn.Module]:
+    """The patch embedding of the first stage, its blocks, the embedding of the second, and so on.
+
+    Args:
+        in_channels: Image channels C.
+        image_size: Side of the image in pixels.
+        model: Width, heads, DWC and stages.
+        attention: Attention of the stages that name none.
+        neuron: Settings of the neurons.
+    """
+    layers: list[nn.Module] = []
+    side, channels = image_size, in_channels
+    for stage in model.stages or []:
+        dim = model.dim // stage.divide
+        side //= 2 ** sum(stage.pool)
+        own = AttentionConfig(name=stage.attention) if stage.attention else attention
+        layers.append(PatchEmbedding(channels, dim, stage, neuron))
+        layers += [Block(dim, side**2, model, own, neuron) for _ in range(stage.depth)]
+        channels = dim
+    return layers

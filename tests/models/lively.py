@@ -1,0 +1,20 @@
+"""Random images, and untrained networks that spike."""
+
+import torch
+from torch import nn
+
+
+def images(batch: int = 4, size: int = 8, channels: int = 1) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, channels, size, size, generator=generator)
+
+
+def lively(model: nn.Module, size: int = 8) -> nn.Module:
+    """Let every layer of an untrained network spike at a middling rate, also in evaluation."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.weight, 2.5)
+            module.momentum = 1.0  # the running statistics become those of one batch
+    with torch.no_grad():
+        model.train()(images(16, size))
+    return model
