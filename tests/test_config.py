@@ -12,7 +12,7 @@ from saformer.config import Config, conf_dir, setting_names, to_dict
 GROUPS = [
     (path.parent.name, path.stem)
     for path in sorted(conf_dir().glob("*/*.yaml"))
-    if path.parent.name not in ("hydra", "local")
+    if path.parent.name not in ("hydra", "local", "paper")  # paper: tables, not settings
 ]
 ROOT = Path(__file__).parents[1]
 

@@ -1,4 +1,4 @@
-"""Entry points `saformer-train`, `-eval`, `-energy`, `-data`: one function each.
+"""Entry points `saformer-train`, `-eval`, `-energy`, `-data`, `-table`: one function each.
 
 Hydra composes what the first three do, and `saformer.experiment` does it.
 
@@ -56,11 +56,14 @@ def data() -> None:
     """Get and look at datasets: `saformer-data list|fetch|check|build [DATASET ...]`."""
     from saformer.data.commands import run
 
-    try:
-        code = run(sys.argv[1:])
-    except (UserError, HydraException, OmegaConfBaseException, OSError, KeyboardInterrupt) as error:
-        _stop(error)
-    sys.exit(code)
+    _call(run)
+
+
+def table() -> None:
+    """Tables from run folders: `saformer-table TABLE ... [setting=value] [--run]`."""
+    from saformer.results.commands import run
+
+    _call(run)
 
 
 def _train(composed: DictConfig) -> float | tuple[float, ...]:
@@ -119,6 +122,15 @@ def _run(config_name: str, task: Callable[[DictConfig], float | tuple[float, ...
         _stop(error)
 
 
+def _call(command: Callable[[list[str]], int]) -> NoReturn:
+    """Carry out a command line that is not Hydra's, and exit with its code."""
+    try:
+        code = command(sys.argv[1:])
+    except (UserError, HydraException, OmegaConfBaseException, OSError, KeyboardInterrupt) as error:
+        _stop(error)
+    sys.exit(code)
+
+
 def _stop(error: BaseException) -> NoReturn:
     """Exit with one line for what the user can mend; raise what is our own fault."""
     code = UserError.exit_code
@@ -137,3 +149,7 @@ def _stop(error: BaseException) -> NoReturn:
         raise error
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+if __name__ == "__main__":  # python -m saformer.cli: how saformer-table starts a training
+    train()

@@ -1,0 +1,100 @@
+"""Read run folders: one pass over `outputs/`, JSON only, so that hundreds of runs take no time."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from saformer.results.match import defining
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Args:
+        folder: Where it is.
+        config: All its settings as plain values.
+        settings: Those that make it what it is, from `defining`.
+        started: When it was started the last time, as ISO text.
+        code: Commit it ran on, marked where the code was changed; None if unknown.
+        results: Its results.json; None if it was cut off, or is not at its end.
+    """
+
+    folder: Path
+    config: dict[str, Any] = field(repr=False)
+    settings: dict[str, Any] = field(repr=False)
+    started: str
+    code: str | None
+    results: dict[str, Any] | None = field(repr=False)
+
+    @property
+    def seed(self) -> int:
+        return int(self.config["seed"])
+
+    def goes_on(self) -> bool:
+        """Whether a training that is started in this folder goes on from it."""
+        last = self.folder / "checkpoints" / "last.ckpt"
+        return last.is_file() or not (self.folder / "metrics.jsonl").exists()
+
+    def epochs_done(self) -> int:
+        """Epochs whose metrics were written."""
+        try:
+            return len((self.folder / "metrics.jsonl").read_text().splitlines())
+        except OSError:
+            return 0
+
+
+def find(outputs: Path) -> tuple[list[Run], list[str]]:
+    """Every run below a folder, in the order of their names.
+
+    Returns:
+        The runs, and one line for each folder whose run.json is damaged.
+    """
+    runs, damaged = [], []
+    for parent, folders, files in os.walk(outputs):
+        if "run.json" not in files:
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            continue
+        folders.clear()  # a run has no runs in it
+        try:
+            runs.append(_read(Path(parent)))
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            damaged.append(f"{shown(parent)}/run.json cannot be read ({type(error).__name__})")
+    return runs, damaged
+
+
+def shown(path: str | Path) -> str:
+    """A path as it is typed from here."""
+    return os.path.relpath(path)
+
+
+def _read(folder: Path) -> Run:
+    """A run folder.
+
+    Raises:
+        ValueError, KeyError, IndexError, TypeError, AttributeError: Its run.json is damaged.
+    """
+    start = json.loads((folder / "run.json").read_text())["starts"][-1]
+    config, git = start["config"], start["git"]
+    int(config["seed"]), int(config["timesteps"])
+    commit = git["commit"] and git["commit"][:10] + (" with changes" if git["dirty"] else "")
+    return Run(
+        folder=folder,
+        config=config,
+        settings=defining(config, start.get("effective_batch")),
+        started=start["time"],
+        code=commit,
+        results=_results(folder / "results.json"),
+    )
+
+
+def _results(path: Path) -> dict[str, Any] | None:
+    """What a run that came to its end has written."""
+    try:
+        results = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(results, dict) and results.get("status") == "done"
+    return results if whole else None

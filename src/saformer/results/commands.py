@@ -1,0 +1,170 @@
+"""`saformer-table`: run folders in, tables out.
+
+Words without `=` are tables, the others are the overrides of a training, added to every row and
+composed as there: so a row is what its command would train.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra import initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from saformer.config import VERSION_BASE, check, conf_dir, to_dict
+from saformer.errors import SettingError
+from saformer.overrides import explain
+from saformer.results import render
+from saformer.results.collect import find, shown
+from saformer.results.published import published
+from saformer.results.runner import run_missing
+from saformer.results.settings import TableConfig, read_table, table_names, table_path
+from saformer.results.tables import Row, Table, fill
+
+EXAMPLES = """\
+  digits                     what of the table is there, and the command for every missing run
+  main trainer.devices=8     more settings for every row, in its commands too
+  digits --run               train what is missing first: done is skipped, cut off goes on
+  mine.yaml --out paper      a table of your own; its files into the folder paper
+
+A run belongs to a row if it was trained with the same settings, whatever its folder or machine.
+--run takes a run without results for one that was cut off: not while others are still training.
+
+tables: """
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers a wrong word in one line, as all our commands do."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingError(f"{message}. Help: saformer-table --help")
+
+
+def run(words: list[str]) -> int:
+    """Carry out one command line.
+
+    Returns:
+        The exit code: 1 if a training failed.
+
+    Raises:
+        SettingError: A word makes no sense, or runs contradict each other.
+    """
+    typed = _parse(words)
+    names = [word for word in typed.words if "=" not in word]
+    settings = [word for word in typed.words if "=" in word]
+    if not names:
+        known = ", ".join(table_names())
+        raise SettingError(f"saformer-table what? Type saformer-table NAME: {known}")
+    outputs, failed = Path(typed.outputs), []
+    if not outputs.is_dir() and (typed.outputs != "outputs"):
+        raise SettingError(f"--outputs {outputs} is not a folder")
+    tables = [(path.stem, read_table(path)) for path in map(table_path, names)]
+    for name, config in tables:
+        rows = compose_rows(name, config, settings)
+        out = Path(typed.out or f"outputs/tables/{name}-{datetime.now():%Y-%m-%d_%H-%M-%S}")
+        if typed.run:
+            fill(name, config, rows, find(outputs)[0])
+            failed += run_missing(rows, outputs, out / "logs")
+        runs, damaged = find(outputs)
+        table = fill(name, config, rows, runs)
+        table.remarks.extend(damaged)
+        _print(table)
+        _write(table, out)
+    for line in failed:
+        print(f"error: {line}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    parser = _Parser(
+        "saformer-table",
+        usage="saformer-table TABLE ... [setting=value ...] [--run] [--outputs DIR] [--out DIR]",
+        description="Turn run folders into tables: on the terminal, as markdown, LaTeX and CSV.",
+        epilog=EXAMPLES + ", ".join(table_names()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("words", metavar="TABLE, setting=value", nargs="*", help="see below")
+    parser.add_argument("--run", action="store_true", help="train what is missing first")
+    help_ = "folder that the runs lie in, however deep (outputs)"
+    parser.add_argument("--outputs", metavar="DIR", default="outputs", help=help_)
+    help_ = "folder for TABLE.md, .tex and .csv, which are replaced (outputs/tables/TABLE-time)"
+    parser.add_argument("--out", metavar="DIR", default="", help=help_)
+    return parser.parse_intermixed_args(words)
+
+
+def compose_rows(name: str, table: TableConfig, settings: list[str]) -> list[Row]:
+    """The rows of a table, each with the whole configuration of its training.
+
+    Args:
+        name: Name of the table, for errors.
+        table: What its file says.
+        settings: Overrides for every row.
+
+    Raises:
+        SettingError: The overrides of a row make no sense.
+    """
+    known = published()
+    rows = []
+    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
+        for part in table.parts():
+            for one in part.rows:
+                words = [*part.overrides, *one.overrides, *settings]
+                if any(word.partition("=")[0] == "seed" for word in words):
+                    raise SettingError(
+                        f"table {name} sets the seeds itself, {table.seeds}: drop seed=..."
+                    )
+                try:
+                    config = _composed(words)
+                except (HydraException, OmegaConfBaseException, SettingError) as error:
+                    said = str(error) if isinstance(error, SettingError) else explain(error)
+                    raise SettingError(f"table {name}, row '{one.label}': {said}") from None
+                figures = []
+                if one.published:
+                    dataset, timesteps = config["dataset"]["name"], config["timesteps"]
+                    figures = known.of(one.published, dataset, timesteps)
+                rows.append(Row(part.label, one.label, words, config, table.seeds, figures))
+    return rows
+
+
+def _composed(words: list[str]) -> dict[str, Any]:
+    """A configuration as a run.json holds it."""
+    composed = to_dict(check(hydra.compose("train", words)))
+    plain: dict[str, Any] = json.loads(json.dumps(composed))
+    return plain
+
+
+def _print(table: Table) -> None:
+    # A table that is cut to a width is of no use to who reads it from a file.
+    console = Console(width=None if sys.stdout.isatty() else 240)
+    console.print(render.terminal(table))
+    for line in _below(table):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _below(table: Table) -> Iterator[str]:
+    """Notes, remarks and commands, as lines."""
+    yield from render.grid(table).notes
+    if table.remarks:
+        yield from ("", *table.remarks)
+    if commands := render.missing(table):
+        wanted = sum(len(row.seeds) for row in table.rows)
+        absent = sum(len(row.missing) for row in table.rows)
+        yield f"\n{absent} of {wanted} runs are missing; --run makes them, as these commands do:"
+        yield from commands
+
+
+def _write(table: Table, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    texts = {"md": render.markdown, "tex": render.latex, "csv": render.csv_text}
+    for ending, text in texts.items():
+        (out / f"{table.name}.{ending}").write_text(text(table))
+    files = ", ".join(f"{table.name}.{ending}" for ending in texts)
+    print(f"\n{files} in {shown(out)}")

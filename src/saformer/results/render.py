@@ -1,0 +1,276 @@
+"""A table for the terminal, as markdown, as LaTeX and as CSV."""
+
+import csv
+import math
+from dataclasses import dataclass
+from io import StringIO
+
+from rich.box import SIMPLE
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from saformer.results.columns import Column
+from saformer.results.published import PATH
+from saformer.results.tables import Cell, Row, Table
+
+NONE = "\u2013"  # an en dash
+SEEDS = "Mean ± sample standard deviation over the seeds of each row; seeds: done of wanted."
+PROTOCOL = (
+    "Test accuracy is that of the best epoch on validation images held out of training; the test "
+    "set is used once."
+)
+PEERS = (
+    "Published figures do not compare with it: as far as is known they are of the best epoch on "
+    "the test set itself, after training on all training images."
+)
+ENERGY = (
+    "Energy is an estimate of arithmetic on 45 nm constants, per image, under the convention named "
+    "with it (docs/energy.md); it excludes memory and was not measured on hardware."
+)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as text: header, rows under headings, notes below."""
+
+    header: list[str]
+    sections: list[tuple[str, list[list[str]]]]
+    notes: list[str]
+
+
+def grid(table: Table) -> Grid:
+    """Every number as it is printed."""
+    cited: dict[str, int] = {}
+    units = {name: _unit(table, column) for name, column in table.columns.items()}
+    header = ["", "T", "seeds"]
+    header += [column.header.format(unit=units[name][0]) for name, column in table.columns.items()]
+    sections = []
+    for label, rows in table.sections():
+        lines = []
+        for row in rows:
+            line = [row.label, str(row.config["timesteps"]), f"{len(row.runs)}/{len(row.seeds)}"]
+            for name, column in table.columns.items():
+                if column.published:
+                    line.append(_published(row, column, cited))
+                else:
+                    line.append(_cell(row.cell(column), column, units[name][1], len(row.runs)))
+            lines.append(line)
+        sections.append((label, lines))
+    return Grid(header, sections, _notes(table, cited))
+
+
+def terminal(table: Table) -> RichTable:
+    """The table for a terminal."""
+    drawn = grid(table)
+    shown = RichTable(title=Text(table.title), title_justify="left", box=SIMPLE)
+    for index, word in enumerate(drawn.header):
+        shown.add_column(Text(word), justify="right" if index else "left")
+    for label, rows in drawn.sections:
+        if label:
+            shown.add_section()
+            shown.add_row(Text(label, style="bold"))
+        for row in rows:
+            shown.add_row(*map(Text, row))  # a Text, so that [1] is no markup
+    return shown
+
+
+def markdown(table: Table) -> str:
+    """The table as a page, with what is missing and how it is made."""
+    drawn = grid(table)
+    lines = [f"# {table.title}", ""]
+    lines += [
+        _markdown_row(drawn.header),
+        _markdown_row(["---", *["---:"] * len(drawn.header[1:])]),
+    ]
+    for label, rows in drawn.sections:
+        if label:
+            lines.append(_markdown_row([f"**{label}**", *[""] * len(drawn.header[1:])]))
+        lines += map(_markdown_row, rows)
+    lines += ["", *(f"- {note}" for note in drawn.notes)]
+    if commands := missing(table):
+        lines += ["", "## Missing", "", "```bash", *commands, "```"]
+    if table.remarks:
+        lines += ["", "## Run folders", "", *(f"- {remark}" for remark in table.remarks)]
+    return "\n".join(lines) + "\n"
+
+
+def latex(table: Table) -> str:
+    """The table for a paper that loads booktabs; what is missing stands in comments."""
+    drawn = grid(table)
+    width = len(drawn.header)
+    body = []
+    for index, (label, rows) in enumerate(drawn.sections):
+        if index:
+            body.append(r"\midrule")
+        if label:
+            body.append(rf"\multicolumn{{{width}}}{{l}}{{\textit{{{escape(label)}}}}} \\")
+        body += [_latex_row(row) for row in rows]
+    notes = r" \\ ".join(map(escape, drawn.notes))
+    lines = [
+        *(f"% missing: {' '.join(command.split())}" for command in missing(table)),
+        "% needs \\usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escape(table.title)}}}",
+        rf"\label{{tab:{''.join(c if c.isalnum() else '-' for c in table.name)}}}",
+        rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}",
+        r"\toprule",
+        _latex_row(drawn.header),
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+        rf"\par\smallskip{{\footnotesize\raggedright {notes}\par}}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def csv_text(table: Table) -> str:
+    """Every number in full precision, a line a row; units are G for counts and mJ for energy."""
+    lines: list[dict[str, object]] = []
+    for row in table.rows:
+        line: dict[str, object] = {
+            "section": row.section,
+            "row": row.label,
+            "timesteps": row.config["timesteps"],
+            "overrides": " ".join(row.words),
+            "seeds": " ".join(map(str, sorted(row.runs))),
+            "missing_seeds": " ".join(map(str, row.missing)),
+            "runs": "; ".join(str(run.folder) for _, run in sorted(row.runs.items())),
+        }
+        for name, column in table.columns.items():
+            if column.published:
+                of = [(getattr(f, column.published), s) for f, s in row.published]
+                known = [(value, source) for value, source in of if value is not None]
+                line[name] = "; ".join(str(value) for value, _ in known)
+                line[f"{name}_source"] = "; ".join(source.cite() for _, source in known)
+                continue
+            cell = row.cell(column)
+            line |= {
+                f"{name}_mean": cell.mean,
+                f"{name}_std": cell.std,
+                f"{name}_n": len(cell.values),
+            }
+            if column.convention:
+                line[f"{name}_convention"] = cell.convention
+        lines.append(line)
+    text = StringIO()
+    writer = csv.DictWriter(text, lines[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def missing(table: Table) -> list[str]:
+    """The commands that make what is missing, each under a comment that names its row."""
+    lines = []
+    for row in table.rows:
+        for command in row.commands():
+            lines.append(f"{command}  # {row.name}")
+    return lines
+
+
+def escape(text: str) -> str:
+    """Plain text for LaTeX."""
+    return text.translate(LATEX)
+
+
+LATEX = str.maketrans(
+    {
+        **{char: f"\\{char}" for char in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "±": r"$\pm$",
+        "µ": r"$\mu$",
+        NONE: "--",
+    }
+)
+
+
+def _notes(table: Table, cited: dict[str, int]) -> list[str]:
+    """What must be known to read the table."""
+    columns = table.columns.values()
+    notes = [f"[{number}] {source}" for source, number in cited.items()]
+    notes.append(SEEDS)
+    if "test_top1" in table.columns:
+        notes.append(PROTOCOL)
+    if cited and "published" in table.columns:
+        notes.append(PEERS)
+    if any(name.startswith("energy") for name in table.columns):
+        notes.append(ENERGY)
+    if any(column.published for column in columns):
+        empty = {figure.method for row in table.rows for figure, _ in row.published if figure.empty}
+        notes += [
+            f"The published figures of {method} are not known here: if you hold the paper, fill "
+            f"them in, method {method} of {PATH.name} in saformer/results."
+            for method in sorted(empty)
+        ]
+    runs = [run for row in table.rows for run in row.runs.values()]
+    if runs:
+        code = sorted({run.code or "unknown" for run in runs})
+        precision = sorted({str(run.config["trainer"].get("precision")) for run in runs})
+        notes.append(
+            f"{len(runs)} runs; commit {', '.join(code)}; precision {', '.join(precision)}."
+        )
+    return notes
+
+
+def _unit(table: Table, column: Column) -> tuple[str, float]:
+    """The largest unit in which the largest value is at least 1, and its factor."""
+    if column.units is None:
+        return "", 1.0
+    largest = max((row.cell(column).mean or 0.0 for row in table.rows), default=0.0)
+    if not largest:
+        return next(iter(column.units.items()))
+    fitting = [(unit, factor) for unit, factor in column.units.items() if largest * factor >= 1]
+    return (fitting or list(column.units.items())[-1:])[0]
+
+
+def _cell(cell: Cell, column: Column, factor: float, runs: int) -> str:
+    """Mean, deviation, convention; and the number of seeds where it is not that of the row."""
+    if cell.mean is None:
+        return NONE
+    decimals = column.decimals
+    if decimals is None:
+        decimals = _decimals(cell.mean * factor)
+    text = f"{cell.mean * factor:.{decimals}f}"
+    if cell.std is not None and column.spread:
+        # A standard deviation of whole numbers, like epochs, is none itself.
+        text += f" ± {cell.std * factor:.{max(decimals, 1) if column.decimals == 0 else decimals}f}"
+    if cell.convention:
+        text += f" {cell.convention}"
+    if len(cell.values) < runs:
+        text += f" ({len(cell.values)} seeds)"
+    return text
+
+
+def _decimals(value: float) -> int:
+    """Digits behind the point that show three significant ones."""
+    if value == 0:
+        return 0
+    return max(0, 2 - math.floor(math.log10(abs(value))))
+
+
+def _published(row: Row, column: Column, cited: dict[str, int]) -> str:
+    """Every published value, with the number of its source."""
+    shown = []
+    for figure, source in row.published:
+        value = getattr(figure, column.published or "")
+        if value is not None:
+            number = cited.setdefault(source.cite(), len(cited) + 1)
+            digits = _decimals(value) if column.decimals is None else column.decimals
+            shown.append(f"{value:.{digits}f} [{number}]")
+    return ", ".join(shown) or NONE
+
+
+def _markdown_row(cells: list[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _latex_row(cells: list[str]) -> str:
+    return " & ".join(map(escape, cells)) + r" \\"

@@ -1,0 +1,216 @@
+"""A table: for every row the run of each seed with its numbers, or the command that makes it."""
+
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from saformer.errors import SettingError
+from saformer.results.collect import Run, shown
+from saformer.results.columns import Column, column
+from saformer.results.match import SAME, differences, wanted
+from saformer.results.published import Figure, Source
+from saformer.results.settings import TableConfig
+
+NEAR = 3  # a run that differs from a row in at most so many settings is worth a word
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Values of one column over the seeds of a row."""
+
+    values: dict[int, float] = field(default_factory=dict)
+    convention: str | None = None
+
+    @property
+    def mean(self) -> float | None:
+        return mean(self.values.values()) if self.values else None
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation; None for fewer than two seeds."""
+        return stdev(self.values.values()) if len(self.values) > 1 else None
+
+
+@dataclass
+class Row:
+    """One experiment of a table.
+
+    Args:
+        section: Heading it stands under.
+        label: Its name.
+        words: Overrides that make it.
+        config: Its whole configuration as plain values; the seed says nothing.
+        seeds: Seeds that belong to it.
+        published: What is published of it.
+        runs: The run of each seed that came to its end.
+        cut: The run of each other seed that was begun.
+    """
+
+    section: str
+    label: str
+    words: list[str]
+    config: dict[str, Any] = field(repr=False)
+    seeds: list[int]
+    published: list[tuple[Figure, Source]] = field(default_factory=list, repr=False)
+    runs: dict[int, Run] = field(default_factory=dict)
+    cut: dict[int, Run] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"{self.section}: {self.label}" if self.section else self.label
+
+    @property
+    def missing(self) -> list[int]:
+        return [seed for seed in self.seeds if seed not in self.runs]
+
+    def job(self, seed: int) -> list[str]:
+        """Words behind `python train.py` that make one seed, or go on with what was cut off."""
+        words = [*self.words, f"seed={seed}"]
+        if seed in self.cut and self.cut[seed].goes_on():
+            words.append(f"hydra.run.dir={quoted(shown(self.cut[seed].folder))}")
+        return words
+
+    def commands(self) -> list[str]:
+        """The commands that make what is missing: one for all seeds that begin anew."""
+        going_on = [seed for seed in self.missing if seed in self.cut and self.cut[seed].goes_on()]
+        anew = [seed for seed in self.missing if seed not in going_on]
+        jobs = [self.job(seed) for seed in going_on]
+        if len(anew) == 1:
+            jobs.insert(0, self.job(anew[0]))
+        elif anew:
+            jobs.insert(0, ["-m", *self.words, f"seed={','.join(map(str, anew))}"])
+        return [f"python train.py {shlex.join(words)}" for words in jobs]
+
+    def cell(self, column: Column) -> Cell:
+        """What its runs measured."""
+        read = {seed: column.read(run.results or {}) for seed, run in sorted(self.runs.items())}
+        values = {seed: value for seed, value in read.items() if value is not None}
+        convention = None
+        if column.convention and values:  # of one of them, because all of them are alike
+            convention = str(self.runs[next(iter(values))].config["energy"]["convention"])
+        return Cell(values, convention)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its numbers.
+
+    Args:
+        name: Name of its file.
+        title: Caption.
+        columns: Columns by name.
+        rows: All rows; those of a section follow each other.
+        remarks: What else was found in the run folders, one line each.
+    """
+
+    name: str
+    title: str
+    columns: dict[str, Column]
+    rows: list[Row]
+    remarks: list[str]
+
+    def sections(self) -> list[tuple[str, list[Row]]]:
+        """The rows under their headings."""
+        found: dict[str, list[Row]] = {}
+        for row in self.rows:
+            found.setdefault(row.section, []).append(row)
+        return list(found.items())
+
+
+def quoted(value: str) -> str:
+    """A value that Hydra's parser reads as it is."""
+    if all(char.isalnum() or char in "/-_.:${}" for char in value):
+        return value
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def fill(name: str, config: TableConfig, rows: list[Row], runs: list[Run]) -> Table:
+    """Give each row its runs.
+
+    Args:
+        name: Name of the table's file.
+        config: What the file says.
+        rows: Rows without runs.
+        runs: Every run there is.
+
+    Raises:
+        SettingError: Runs of one row were made in ways whose numbers must not be mixed.
+    """
+    columns = {one: column(one) for one in config.columns}
+    remarks = []
+    taken: set[Path] = set()
+    asked = [wanted(row.config, row.words) for row in rows]
+    for row, settings in zip(rows, asked, strict=True):
+        fitting = [
+            run for run in runs if run.seed in row.seeds and not differences(settings, run.settings)
+        ]
+        taken |= {run.folder for run in fitting}
+        whole = sorted((r for r in fitting if r.results is not None), key=lambda r: r.started)
+        _require_alike(row, whole)
+        row.runs = {run.seed: run for run in whole}  # the newest is the last
+        cut = sorted((r for r in fitting if r.results is None), key=lambda r: r.started)
+        row.cut = {run.seed: run for run in cut if run.seed not in row.runs}
+        remarks += _doubled(row, whole)
+        remarks += [
+            f"not counted: {shown(run.folder)} ({row.name}, seed {run.seed}) has no results: it "
+            f"was cut off, or still runs; {run.epochs_done()} of {run.config['epochs']} epochs"
+            for run in cut
+        ]
+    remarks += _near(rows, asked, [run for run in runs if run.folder not in taken])
+    return Table(name, config.title, columns, rows, remarks)
+
+
+def _require_alike(row: Row, runs: list[Run]) -> None:
+    """Refuse to average runs whose numbers do not compare."""
+    for run in runs[1:]:
+        first, other = runs[0].settings, run.settings
+        differing = [
+            f"{name}={first.get(name)} and {name}={other.get(name)}"
+            for name in SAME
+            if first.get(name) != other.get(name)
+        ]
+        if differing:
+            typed = " ".join(one.partition(" and ")[0] for one in differing)
+            raise SettingError(
+                f"{shown(runs[0].folder)} and {shown(run.folder)} are both '{row.name}' but "
+                f"differ: {'; '.join(differing)}. Choose one: add {typed}, or move the other away"
+            )
+
+
+def _doubled(row: Row, whole: list[Run]) -> list[str]:
+    """Which of several equal runs were taken."""
+    lines = []
+    for seed, newest in row.runs.items():
+        older = [shown(run.folder) for run in whole if run.seed == seed and run is not newest]
+        if older:
+            lines.append(
+                f"{row.name}, seed {seed} was run {len(older) + 1} times with equal settings: the "
+                f"newest, {shown(newest.folder)}, is taken, and not {', '.join(older[:3])}"
+                f"{' ...' if len(older) > 3 else ''}"
+            )
+    return lines
+
+
+def _near(rows: list[Row], asked: list[dict[str, Any]], runs: list[Run]) -> list[str]:
+    """Runs that miss a row by a few settings: one line a row, about the nearest of them."""
+    found: dict[int, list[tuple[int, Run]]] = {}
+    for run in runs:
+        if not rows or run.results is None:
+            continue
+        apart = [len(differences(settings, run.settings)) for settings in asked]
+        nearest = min(range(len(rows)), key=lambda i: (apart[i], run.seed not in rows[i].seeds))
+        if 0 < apart[nearest] <= NEAR and run.seed in rows[nearest].seeds:
+            found.setdefault(nearest, []).append((apart[nearest], run))
+    lines = []
+    for index, near in sorted(found.items()):
+        _, run = min(near, key=lambda pair: pair[0])
+        unlike = differences(asked[index], run.settings)
+        said = ", ".join(f"{name}={has}, not {should}" for name, (should, has) in unlike.items())
+        more = f" (and {len(near) - 1} more such runs)" if len(near) > 1 else ""
+        lines.append(
+            f"not counted: {shown(run.folder)} is not {rows[index].name}, seed {run.seed}: {said}"
+            f"{more}"
+        )
+    return lines

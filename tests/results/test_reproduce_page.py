@@ -1,0 +1,54 @@
+"""docs/reproduce.md says what the code does."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from saformer.results.columns import COLUMNS
+from saformer.results.match import FREE, SAME
+from saformer.results.published import Provenance
+from saformer.results.settings import read_table, table_names, table_path
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text()
+
+
+def section(heading: str) -> str:
+    return PAGE.partition(f"## {heading}\n")[2].partition("\n##")[0]
+
+
+def test_every_table_stands_there_with_its_runs():
+    """The page names every table of conf/paper/ and how many runs it has."""
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*?\| (\d+) \|", section("Tables"), re.MULTILINE))
+    tables = {name: read_table(table_path(name)) for name in table_names()}
+    assert rows == {
+        name: str(len(table.seeds) * sum(len(part.rows) for part in table.parts()))
+        for name, table in tables.items()
+    }
+
+
+def test_every_setting_that_defines_nothing_stands_there():
+    """The settings in which the runs of a row may differ are the ones of the code."""
+    named = set(re.findall(r"`([\w.*]+)`", section("Which run belongs to which row")))
+    for name in (*FREE, *SAME):
+        listed = name in named or ("trainer.enable_*" in named and "trainer.enable_" in name)
+        assert listed or name == "seed", name
+
+
+def test_every_column_and_provenance_stands_there():
+    """The page lists each column and each provenance, and no other."""
+    listed = section("A table of your own").partition("| column |")[2]
+    firsts = "".join(line.split("|")[1] for line in listed.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`(\w+)`", firsts)) == set(COLUMNS)
+    kinds = re.findall(r"^\| `(\w+)` \|", section("Published figures"), re.MULTILINE)
+    assert set(kinds) == {kind.value for kind in Provenance}
+
+
+def test_the_example_is_a_table():
+    """The file shown is read as a table."""
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    Path("mine.yaml").write_text(text)
+    table = read_table(table_path("mine.yaml"))
+    assert [row.label for row in table.rows] == [
+        row["label"] for row in yaml.safe_load(text)["rows"]
+    ]
