@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -145,7 +146,7 @@ def test_a_deleted_run_is_missing_with_its_command(cli, outputs):
     table = collect()
     assert [row.missing for row in table.rows] == [[], [1]]
     command = f"python train.py ablation=no_dwc {' '.join(SMALL)} seed=1"
-    assert [row.commands() for row in table.rows] == [[], [command]]
+    assert [row.commands(Path("outputs")) for row in table.rows] == [[], [command]]
     _, out, _ = cli("table", "mine.yaml", *SMALL)
     assert "1 of 4 runs are missing" in out and f"\n{command}  # no DWC | none\n" in out
     assert f"% missing: {command}" in render.latex(table)
@@ -158,7 +159,7 @@ def test_all_seeds_missing_are_one_sweep(outputs):
     """A row without runs has one command for all its seeds, and no numbers."""
     shutil.rmtree(outputs / "2-no")
     (row,) = collect().rows[1:]
-    (command,) = row.commands()
+    (command,) = row.commands(Path("outputs"))
     assert command == f"python train.py -m ablation=no_dwc {' '.join(SMALL)} seed=0,1"
     assert f"| no DWC \\| none | 1 | 0/2 | {render.NONE} |" in render.markdown(collect())
 
@@ -184,7 +185,58 @@ def test_a_cut_off_run_is_reported_and_not_counted(outputs, state):
     ]
     assert row.job(1)[-1] == 'hydra.run.dir="outputs/cut off"'
     shutil.rmtree(outputs / "cut off" / "checkpoints")  # nothing to go on from: begin anew
-    assert collect().rows[0].commands() == [f"python train.py {' '.join(SMALL)} seed=1"]
+    assert collect().rows[0].commands(Path("outputs")) == [
+        f"python train.py {' '.join(SMALL)} seed=1"
+    ]
+
+
+def test_commands_keep_the_precision_of_the_row(outputs):
+    """What is missing is trained as the other seeds of the row were, not as is usual."""
+
+    def other(value):
+        value["starts"][-1]["config"]["trainer"]["precision"] = "bf16-mixed"
+
+    rewrite(outputs / "2-SA" / "0" / "run.json", other)
+    shutil.rmtree(outputs / "2-SA" / "1")
+    (command,) = collect().rows[0].commands(Path("outputs"))
+    assert command == f"python train.py {' '.join(SMALL)} trainer.precision=bf16-mixed seed=1"
+
+
+def test_commands_write_where_runs_are_looked_for(cli, outputs):
+    """With --outputs a printed command makes its run below that folder, pasted as it stands."""
+    (outputs.parent / "else").mkdir()
+    _, out, _ = cli("table", "mine.yaml", *SMALL, "--outputs", "else")
+    lines = [line for line in out.splitlines() if line.startswith("python train.py -m")]
+    assert len(lines) == 2
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        assert words[-1] == "hydra.sweep.dir=else/${name}/${run_id:}"
+
+
+def test_a_run_that_went_on_with_other_settings_is_not_counted(cli, outputs):
+    """Two experiments in one folder are none: the setting that changed is named."""
+
+    def begun_otherwise(value):
+        first = json.loads(json.dumps(value["starts"][-1]))
+        first["config"]["optimizer"]["lr"] = 0.5
+        value["starts"].insert(0, first)
+
+    rewrite(outputs / "2-SA" / "0" / "run.json", begun_otherwise)
+    assert collect().rows[0].missing == [0]
+    _, out, _ = cli("table", "mine.yaml", *SMALL)
+    said = "outputs/2-SA/0 was begun with optimizer.lr=0.5 and went on with optimizer.lr="
+    assert f"not counted: {said}" in out
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.9", None])
+def test_what_is_no_number_is_not_shown(outputs, value):
+    """A result that is no number leaves its cell to the other seeds."""
+    rewrite(
+        outputs / "2-SA" / "0" / "results.json", lambda r: r["test"].update({"test/top1": value})
+    )
+    table = collect()
+    assert list(table.rows[0].cell(table.columns["test_top1"]).values) == [1]
+    assert "(1 seeds)" in render.markdown(table)
 
 
 def test_a_damaged_run_is_named(cli, outputs):

@@ -345,5 +345,7 @@ class ModelConfig:
         require(stages[-1].divide == 1, "model.stages", rule, stages[-1].divide)
         rule = "be sew with model.stages, whose patch embeddings give spikes"
         require(self.residual is Residual.sew, "model.residual", rule, self.residual)
+        rule = "stay 4 with model.stages, which have no stem"
+        require(self.stem_depth == 4, "model.stem_depth", rule, self.stem_depth)
         rule = "stay sps with model.stages, which have no stem"
         require(self.stem is StemKind.sps, "model.stem", rule, self.stem)

@@ -6,7 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from saformer.results.match import defining
+from saformer.results.match import defining, differences
+
+
+class Changed(Exception):
+    """A run that is two experiments, one after the other."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def find(outputs: Path) -> tuple[list[Run], list[str]]:
     """Every run below a folder, in the order of their names.
 
     Returns:
-        The runs, and one line for each folder whose run.json is damaged.
+        The runs, and one line for each folder that cannot be used.
     """
     runs, damaged = [], []
     for parent, folders, files in os.walk(outputs):
@@ -60,6 +64,8 @@ def find(outputs: Path) -> tuple[list[Run], list[str]]:
         folders.clear()  # a run has no runs in it
         try:
             runs.append(_read(Path(parent)))
+        except Changed as error:
+            damaged.append(f"not counted: {shown(parent)} {error}")
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             damaged.append(f"{shown(parent)}/run.json cannot be read ({type(error).__name__})")
     return runs, damaged
@@ -74,16 +80,22 @@ def _read(folder: Path) -> Run:
     """A run folder.
 
     Raises:
+        Changed: It went on with other settings.
         ValueError, KeyError, IndexError, TypeError, AttributeError: Its run.json is damaged.
     """
-    start = json.loads((folder / "run.json").read_text())["starts"][-1]
+    starts = json.loads((folder / "run.json").read_text())["starts"]
+    settings = [defining(one["config"], one.get("effective_batch")) for one in starts]
+    for before in settings[:-1]:
+        for name, (first, then) in differences(before, settings[-1]).items():
+            raise Changed(f"was begun with {name}={first} and went on with {name}={then}")
+    start = starts[-1]
     config, git = start["config"], start["git"]
     int(config["seed"]), int(config["timesteps"])
     commit = git["commit"] and git["commit"][:10] + (" with changes" if git["dirty"] else "")
     return Run(
         folder=folder,
         config=config,
-        settings=defining(config, start.get("effective_batch")),
+        settings=settings[-1],
         started=start["time"],
         code=commit,
         results=_results(folder / "results.json"),

@@ -1,5 +1,6 @@
 """What a table can show of a run: a new column is a new line in `COLUMNS`."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,11 +37,13 @@ class Column:
     published: str | None = None
 
     def read(self, results: dict[str, Any]) -> float | None:
-        """The value in a run's results.json, None if it was not measured."""
+        """The value in a run's results.json, None if it was not measured, or is no number."""
         value: Any = results
         for key in self.path:
             value = value.get(key) if isinstance(value, dict) else None
-        return None if value is None else float(value) * self.scale
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return None
+        return value * self.scale
 
 
 def _energy(header: str, metric: str, convention: bool = False) -> Column:

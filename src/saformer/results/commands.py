@@ -65,15 +65,19 @@ def run(words: list[str]) -> int:
     outputs, failed = Path(typed.outputs), []
     if not outputs.is_dir() and (typed.outputs != "outputs"):
         raise SettingError(f"--outputs {outputs} is not a folder")
+    if typed.out and Path(typed.out).exists() and not Path(typed.out).is_dir():
+        raise SettingError(f"--out {typed.out} is a file: name a folder")
     tables = [(path.stem, read_table(path)) for path in map(table_path, names)]
     for name, config in tables:
+        if settings:  # or the caption would speak of other data than was typed
+            config.title += f", with {' '.join(settings)}"
         rows = compose_rows(name, config, settings)
         out = Path(typed.out or f"outputs/tables/{name}-{datetime.now():%Y-%m-%d_%H-%M-%S}")
         if typed.run:
-            fill(name, config, rows, find(outputs)[0])
+            fill(name, config, rows, find(outputs)[0], outputs)
             failed += run_missing(rows, outputs, out / "logs")
         runs, damaged = find(outputs)
-        table = fill(name, config, rows, runs)
+        table = fill(name, config, rows, runs, outputs)
         table.remarks.extend(damaged)
         _print(table)
         _write(table, out)

@@ -105,7 +105,7 @@ def latex(table: Table) -> str:
         if label:
             body.append(rf"\multicolumn{{{width}}}{{l}}{{\textit{{{escape(label)}}}}} \\")
         body += [_latex_row(row) for row in rows]
-    notes = r" \\ ".join(map(escape, drawn.notes))
+    notes = r" \\ {}".join(map(escape, drawn.notes))
     lines = [
         *(f"% missing: {' '.join(command.split())}" for command in missing(table)),
         "% needs \\usepackage{booktabs}",
@@ -166,7 +166,7 @@ def missing(table: Table) -> list[str]:
     """The commands that make what is missing, each under a comment that names its row."""
     lines = []
     for row in table.rows:
-        for command in row.commands():
+        for command in row.commands(table.outputs):
             lines.append(f"{command}  # {row.name}")
     return lines
 

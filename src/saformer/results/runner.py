@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from saformer.results.collect import shown
-from saformer.results.tables import Row, quoted
+from saformer.results.tables import Row, new_folder
 
 
 def run_missing(rows: list[Row], outputs: Path, logs: Path) -> list[str]:
@@ -28,7 +28,7 @@ def run_missing(rows: list[Row], outputs: Path, logs: Path) -> list[str]:
         words = row.job(seed)
         goes_on = words[-1].startswith("hydra.run.dir=")
         if not goes_on:
-            words.append("hydra.run.dir=" + quoted(shown(outputs) + "/${name}/${run_id:}"))
+            words.append(f"hydra.run.dir={new_folder(outputs)}")
         name = f"{row.name}, seed {seed}"
         log = logs / f"{number}.log"
         where = f"goes on in {words[-1].partition('=')[2]}" if goes_on else f"log {shown(log)}"

@@ -9,10 +9,11 @@ from typing import Any
 from saformer.errors import SettingError
 from saformer.results.collect import Run, shown
 from saformer.results.columns import Column, column
-from saformer.results.match import SAME, differences, wanted
+from saformer.results.match import SAME, differences, leaves, wanted
 from saformer.results.published import Figure, Source
 from saformer.results.settings import TableConfig
 
+OUTPUTS = Path("outputs")  # where runs go unless told otherwise
 NEAR = 3  # a run that differs from a row in at most so many settings is worth a word
 
 
@@ -67,20 +68,38 @@ class Row:
 
     def job(self, seed: int) -> list[str]:
         """Words behind `python train.py` that make one seed, or go on with what was cut off."""
-        words = [*self.words, f"seed={seed}"]
+        words = [*self.words, *self._alike(seed), f"seed={seed}"]
         if seed in self.cut and self.cut[seed].goes_on():
             words.append(f"hydra.run.dir={quoted(shown(self.cut[seed].folder))}")
         return words
 
-    def commands(self) -> list[str]:
-        """The commands that make what is missing: one for all seeds that begin anew."""
+    def _alike(self, seed: int) -> list[str]:
+        """Words for what must not be mixed in a row, where its runs were told otherwise."""
+        like = next(iter(self.runs.values()), self.cut.get(seed))
+        if like is None:
+            return []
+        own = leaves(self.config)
+        return [
+            f"{name}={like.settings[name]}"
+            for name in SAME
+            if like.settings.get(name, own.get(name)) != own.get(name)
+        ]
+
+    def commands(self, outputs: Path) -> list[str]:
+        """The commands that make what is missing: one for all seeds that begin anew.
+
+        Args:
+            outputs: Folder that runs are looked for in.
+        """
         going_on = [seed for seed in self.missing if seed in self.cut and self.cut[seed].goes_on()]
         anew = [seed for seed in self.missing if seed not in going_on]
         jobs = [self.job(seed) for seed in going_on]
-        if len(anew) == 1:
-            jobs.insert(0, self.job(anew[0]))
-        elif anew:
-            jobs.insert(0, ["-m", *self.words, f"seed={','.join(map(str, anew))}"])
+        if anew:
+            several = len(anew) > 1
+            words = [*self.words, *self._alike(anew[0]), f"seed={','.join(map(str, anew))}"]
+            if outputs != OUTPUTS:
+                words.append(f"hydra.{'sweep' if several else 'run'}.dir={new_folder(outputs)}")
+            jobs.insert(0, ["-m"] * several + words)
         return [f"python train.py {shlex.join(words)}" for words in jobs]
 
     def cell(self, column: Column) -> Cell:
@@ -103,6 +122,7 @@ class Table:
         columns: Columns by name.
         rows: All rows; those of a section follow each other.
         remarks: What else was found in the run folders, one line each.
+        outputs: Folder that the runs lie in.
     """
 
     name: str
@@ -110,6 +130,7 @@ class Table:
     columns: dict[str, Column]
     rows: list[Row]
     remarks: list[str]
+    outputs: Path = OUTPUTS
 
     def sections(self) -> list[tuple[str, list[Row]]]:
         """The rows under their headings."""
@@ -126,7 +147,14 @@ def quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def fill(name: str, config: TableConfig, rows: list[Row], runs: list[Run]) -> Table:
+def new_folder(outputs: Path) -> str:
+    """Where a run below another folder than outputs/ goes, as Hydra's parser reads it."""
+    return quoted(shown(outputs) + "/${name}/${run_id:}")
+
+
+def fill(
+    name: str, config: TableConfig, rows: list[Row], runs: list[Run], outputs: Path = OUTPUTS
+) -> Table:
     """Give each row its runs.
 
     Args:
@@ -134,6 +162,7 @@ def fill(name: str, config: TableConfig, rows: list[Row], runs: list[Run]) -> Ta
         config: What the file says.
         rows: Rows without runs.
         runs: Every run there is.
+        outputs: Folder that they lie in.
 
     Raises:
         SettingError: Runs of one row were made in ways whose numbers must not be mixed.
@@ -159,7 +188,7 @@ def fill(name: str, config: TableConfig, rows: list[Row], runs: list[Run]) -> Ta
             for run in cut
         ]
     remarks += _near(rows, asked, [run for run in runs if run.folder not in taken])
-    return Table(name, config.title, columns, rows, remarks)
+    return Table(name, config.title, columns, rows, remarks, outputs)
 
 
 def _require_alike(row: Row, runs: list[Run]) -> None:
@@ -168,7 +197,7 @@ def _require_alike(row: Row, runs: list[Run]) -> None:
         first, other = runs[0].settings, run.settings
         differing = [
             f"{name}={first.get(name)} and {name}={other.get(name)}"
-            for name in SAME
+            for name in (*SAME, "effective_batch")
             if first.get(name) != other.get(name)
         ]
         if differing:
