@@ -12,8 +12,9 @@ from event_files import (
     stream,
 )
 
+from saformer.data.cache import fingerprint
 from saformer.data.events import Events
-from saformer.data.recordings import Recordings, fingerprint, read_recordings
+from saformer.data.recordings import Recordings, read_recordings
 from saformer.data.settings import BadRecordings, EventConfig, Resize, Split, SplitBy
 from saformer.errors import DataError, SettingError
 
@@ -32,7 +33,7 @@ def recordings(streams: list[Events], classes: int = 2) -> Recordings:
         paths=[Path(f"r_{i}.aedat") for i in range(len(streams))],
         labels=np.arange(len(streams)) % classes,
         test=np.arange(len(streams)) >= len(streams) - classes,
-        fingerprint=fingerprint([("r", len(streams))]),
+        fingerprint=fingerprint((f"r_{i}", 1) for i in range(len(streams))),
         load=load,
     )
 
@@ -169,7 +170,11 @@ def test_another_order_is_another_cache(tmp_path):
     found = recordings([stream(i, 50 + i) for i in range(6)])
     first = read_recordings(settings(tmp_path), found, 4)
     turned = replace(
-        found, names=found.names[::-1], labels=found.labels[::-1], load=lambda i: found.load(5 - i)
+        found,
+        names=found.names[::-1],
+        labels=found.labels[::-1],
+        fingerprint=fingerprint((name, 1) for name in found.names[::-1]),
+        load=lambda i: found.load(5 - i),
     )
     second = read_recordings(settings(tmp_path), turned, 4)
     counts = {name: int(x.sum()) for name, x in zip(second.names, second.x, strict=True)}

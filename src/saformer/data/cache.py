@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,12 @@ FORMAT = 1  # raise it when builders write something else for the same key
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 Facts = dict[str, Any]
+
+
+def fingerprint(sizes: Iterable[tuple[str, int]]) -> str:
+    """Digest of items by name, size and order, since what is made of them is found by its place."""
+    text = "\n".join(f"{name} {size}" for name, size in sizes)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def cache_dir_of(config: DatasetConfig) -> Path:

@@ -9,7 +9,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 from hydra import initialize_config_dir
@@ -25,6 +25,7 @@ from saformer.data.fetch import fetch
 from saformer.data.settings import DatasetConfig
 from saformer.errors import DataError, SettingError
 from saformer.suggest import suggest
+from saformer.words import WordParser, names_and_settings
 
 EXAMPLES = """\
   list                             every dataset: its state, size and folder
@@ -39,13 +40,6 @@ Nothing that you put there is deleted or overwritten.
 datasets: """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Answers a wrong word in one line, as all our commands do."""
-
-    def error(self, message: str) -> NoReturn:
-        raise SettingError(f"{message}. Help: saformer-data --help")
-
-
 def run(words: list[str]) -> int:
     """Carry out one command line.
 
@@ -57,7 +51,7 @@ def run(words: list[str]) -> int:
         DataError: Files are not what they should be.
     """
     commands = {"list": _list, "fetch": _fetch, "check": _check, "build": _build}
-    parser = _Parser(
+    parser = WordParser(
         "saformer-data",
         usage="saformer-data COMMAND [DATASET ...] [setting=value ...] [--mirror URL]",
         description="What lies on the disk of each dataset, and how the rest gets there.",
@@ -77,8 +71,7 @@ def run(words: list[str]) -> int:
         raise SettingError(
             f"there is no command '{typed.command}'.{near} Commands: {', '.join(commands)}"
         )
-    names = [word for word in typed.words if "=" not in word]
-    settings = [word for word in typed.words if "=" in word]
+    names, settings = names_and_settings(typed.words)
     if typed.command == "list":
         names = names or _names()
     elif not names and not any(word.startswith(("dataset=", "experiment=")) for word in settings):
@@ -225,8 +218,7 @@ def _check_caches(dataset: DatasetConfig, fingerprint: str | None) -> None:
         if is_built(folder):
             key: dict[str, Any] = read_meta(folder)["key"]
             of_these = key.pop("source", None) == fingerprint
-            shown = (f"{name} {key[name]}" for name in key if name not in ("dataset", "items"))
-            about = ", ".join(shown)
+            about = ", ".join(f"{name} {value}" for name, value in key.items() if name != "dataset")
             about += "" if of_these else ", of other files than these"
         print(f"  cache {folder}, {decimal(disk_usage(folder)[0])}: {about}")
 

@@ -54,6 +54,11 @@ def class_folders(folder: Path) -> list[str]:
         raise DataError(folder, "a folder of images", str(error.strerror), fix) from None
 
 
+def is_image(name: str) -> bool:
+    """Whether a file bears the name of an image; hidden ones are none of ours."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
 def image_names(folder: Path) -> list[str]:
     """Names of the images in a folder, sorted; by name alone, for there may be a million.
 
@@ -64,7 +69,7 @@ def image_names(folder: Path) -> list[str]:
         names = os.listdir(folder)
     except OSError as error:
         raise DataError(folder, "a readable folder", str(error.strerror), "Check it.") from None
-    return sorted(n for n in names if n.lower().endswith(SUFFIXES) and not n.startswith("."))
+    return sorted(filter(is_image, names))
 
 
 @dataclass(frozen=True)

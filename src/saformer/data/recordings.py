@@ -3,9 +3,8 @@
 T timesteps, N recordings, H W height and width of the frames.
 """
 
-import hashlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ class Recordings:
     test: NDArray[np.bool_] | None
     """Which of them are the official test set, None where there is none [N]."""
     fingerprint: str
-    """Digest of the files' names and sizes (`fingerprint`)."""
+    """Digest of names and sizes, in the order of `names` (`saformer.data.cache.fingerprint`)."""
     load: Callable[[int], Events]
     """Reads one; raises a DataError. They are asked for in order."""
 
@@ -58,12 +57,6 @@ def event_settings(config: DatasetConfig) -> EventConfig:
     require(config.events is not None, "dataset.events", rule, "null")
     assert config.events is not None
     return config.events
-
-
-def fingerprint(sizes: Iterable[tuple[str, int]]) -> str:
-    """Digest of files by name and size: a changed or added file changes it."""
-    text = "\n".join(f"{name} {size}" for name, size in sorted(sizes))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read_recordings(config: DatasetConfig, recordings: Recordings, timesteps: int) -> Source:
@@ -90,8 +83,6 @@ def read_recordings(config: DatasetConfig, recordings: Recordings, timesteps: in
     key = {
         "dataset": config.name,
         "source": recordings.fingerprint,
-        # Frames are found by their place, so the order of the recordings matters too.
-        "items": hashlib.sha256("\n".join(recordings.names).encode()).hexdigest()[:16],
         "timesteps": timesteps,
         "split_by": events.split_by.value,
         "size": size,

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from saformer.data.decode import decode
-from saformer.data.image_files import SUFFIXES, shorter_side
+from saformer.data.image_files import is_image, shorter_side
 from saformer.data.progress import progress
 from saformer.errors import DataError, SettingError, UserError, require
 
@@ -89,7 +89,7 @@ def _images(source: Path) -> Iterator[str]:
     """Names of all images below a folder."""
     for folder, _, files in os.walk(source):
         for file in files:
-            if file.lower().endswith(SUFFIXES) and not file.startswith("."):
+            if is_image(file):
                 yield os.path.relpath(os.path.join(folder, file), source)
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 from hydra import initialize_config_dir
@@ -27,6 +27,7 @@ from saformer.results.published import published
 from saformer.results.runner import run_missing
 from saformer.results.settings import TableConfig, read_table, table_names, table_path
 from saformer.results.tables import Row, Table, fill
+from saformer.words import WordParser, names_and_settings
 
 EXAMPLES = """\
   digits                     what of the table is there, and the command for every missing run
@@ -40,13 +41,6 @@ A run belongs to a row if it was trained with the same settings, whatever its fo
 tables: """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Answers a wrong word in one line, as all our commands do."""
-
-    def error(self, message: str) -> NoReturn:
-        raise SettingError(f"{message}. Help: saformer-table --help")
-
-
 def run(words: list[str]) -> int:
     """Carry out one command line.
 
@@ -57,8 +51,7 @@ def run(words: list[str]) -> int:
         SettingError: A word makes no sense, or runs contradict each other.
     """
     typed = _parse(words)
-    names = [word for word in typed.words if "=" not in word]
-    settings = [word for word in typed.words if "=" in word]
+    names, settings = names_and_settings(typed.words)
     if not names:
         known = ", ".join(table_names())
         raise SettingError(f"saformer-table what? Type saformer-table NAME: {known}")
@@ -87,7 +80,7 @@ def run(words: list[str]) -> int:
 
 
 def _parse(words: list[str]) -> argparse.Namespace:
-    parser = _Parser(
+    parser = WordParser(
         "saformer-table",
         usage="saformer-table TABLE ... [setting=value ...] [--run] [--outputs DIR] [--out DIR]",
         description="Turn run folders into tables: on the terminal, as markdown, LaTeX and CSV.",

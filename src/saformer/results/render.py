@@ -163,7 +163,7 @@ def csv_text(table: Table) -> str:
 
 
 def missing(table: Table) -> list[str]:
-    """The commands that make what is missing, each under a comment that names its row."""
+    """The commands that make what is missing, each before a comment that names its row."""
     lines = []
     for row in table.rows:
         for command in row.commands(table.outputs):

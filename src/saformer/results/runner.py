@@ -26,7 +26,7 @@ def run_missing(rows: list[Row], outputs: Path, logs: Path) -> list[str]:
     for number, (row, seed) in enumerate(jobs, start=1):
         logs.mkdir(parents=True, exist_ok=True)
         words = row.job(seed)
-        goes_on = words[-1].startswith("hydra.run.dir=")
+        goes_on = row.goes_on(seed)
         if not goes_on:
             words.append(f"hydra.run.dir={new_folder(outputs)}")
         name = f"{row.name}, seed {seed}"

@@ -66,10 +66,14 @@ class Row:
     def missing(self) -> list[int]:
         return [seed for seed in self.seeds if seed not in self.runs]
 
+    def goes_on(self, seed: int) -> bool:
+        """Whether a seed was cut off in a folder that a training goes on from."""
+        return seed in self.cut and self.cut[seed].goes_on()
+
     def job(self, seed: int) -> list[str]:
         """Words behind `python train.py` that make one seed, or go on with what was cut off."""
         words = [*self.words, *self._alike(seed), f"seed={seed}"]
-        if seed in self.cut and self.cut[seed].goes_on():
+        if self.goes_on(seed):
             words.append(f"hydra.run.dir={quoted(shown(self.cut[seed].folder))}")
         return words
 
@@ -91,7 +95,7 @@ class Row:
         Args:
             outputs: Folder that runs are looked for in.
         """
-        going_on = [seed for seed in self.missing if seed in self.cut and self.cut[seed].goes_on()]
+        going_on = [seed for seed in self.missing if self.goes_on(seed)]
         anew = [seed for seed in self.missing if seed not in going_on]
         jobs = [self.job(seed) for seed in going_on]
         if anew:

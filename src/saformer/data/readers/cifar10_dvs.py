@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from saformer.data.cache import fingerprint
 from saformer.data.events import Events
 from saformer.data.readers.aedat2 import SENSOR, check_aedat2, read_aedat2
-from saformer.data.recordings import Recordings, event_settings, fingerprint, read_recordings
+from saformer.data.recordings import Recordings, event_settings, read_recordings
 from saformer.data.settings import BadRecordings, DatasetConfig
 from saformer.data.source import Source
 from saformer.errors import DataError
@@ -66,8 +67,8 @@ def index(config: DatasetConfig) -> Recordings:
         paths=paths,
         labels=np.repeat(np.arange(len(CLASSES)), [len(paths) for paths in files.values()]),
         test=None,
-        # Of the whole files: which of them are whole decides what is in the frames.
-        fingerprint=fingerprint((p.stem, p.stat().st_size) for p in paths if p not in faults),
+        # Which of the files are whole decides what is in the frames.
+        fingerprint=fingerprint((p.stem, -1 if p in faults else _size(p)) for p in paths),
         load=load,
     )
 

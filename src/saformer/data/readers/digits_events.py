@@ -12,10 +12,11 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from saformer.data.cache import fingerprint
 from saformer.data.progress import progress
 from saformer.data.readers import digits
 from saformer.data.readers.aedat2 import check_aedat2, read_aedat2, write_aedat2
-from saformer.data.recordings import Recordings, fingerprint, read_recordings
+from saformer.data.recordings import Recordings, read_recordings
 from saformer.data.settings import DatasetConfig
 from saformer.data.simulate import VIEW, record
 from saformer.data.source import Source

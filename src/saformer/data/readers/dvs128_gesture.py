@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from saformer.data.cache import fingerprint
 from saformer.data.events import Events
 from saformer.data.readers.aedat31 import read_aedat31
-from saformer.data.recordings import Recordings, fingerprint, read_recordings
+from saformer.data.recordings import Recordings, read_recordings
 from saformer.data.settings import DatasetConfig
 from saformer.data.source import Source
 from saformer.errors import DataError

@@ -5,7 +5,6 @@ class number is the rank of the wnid in sorted order. The labels of test/ were n
 val is the test set. All images are decoded once, into a cache of 1.35 GB that is mapped.
 """
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from saformer.data.cache import build_once, cache_dir_of, new_array, open_array
+from saformer.data.cache import build_once, cache_dir_of, fingerprint, new_array, open_array
 from saformer.data.decode import decode
 from saformer.data.image_files import ImageIndex, class_folders, image_names
 from saformer.data.progress import progress
-from saformer.data.recordings import fingerprint
 from saformer.data.settings import DatasetConfig
 from saformer.data.source import Source
 from saformer.errors import DataError
@@ -37,8 +35,7 @@ def read(config: DatasetConfig, timesteps: int) -> Source:
     """
     found = index(config)
     shape = (len(found.files), 3, SIDE, SIDE)
-    order = hashlib.sha256("\n".join(found.names).encode()).hexdigest()[:16]  # of the array
-    key = {"dataset": config.name, "source": found.fingerprint, "items": order, "size": SIDE}
+    key = {"dataset": config.name, "source": found.fingerprint, "size": SIDE}
 
     def build(folder: Path) -> dict[str, Any]:
         images = new_array(folder / "images.npy", shape)

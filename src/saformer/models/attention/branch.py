@@ -3,6 +3,8 @@
 T timesteps, B batch, D width, h heads, d = D/h, H W height and width, N = H*W tokens.
 """
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, nn
 
 from saformer.models.layers import ConvBN
@@ -16,7 +18,7 @@ from saformer.models.settings import (
 )
 
 
-class AttentionBranch(nn.Module):
+class AttentionBranch(nn.Module, ABC):
     """Attention branch of a block: [T, B, D, H, W] -> [T, B, D, H, W], without the residual.
 
     A subclass says how spikes attend, y = attend(x); then comes the output projection, BN(W_o y).
@@ -58,6 +60,7 @@ class AttentionBranch(nn.Module):
         self.dwc_series = nn.Sequential(build_neuron(neuron), depthwise()) if series else None
         self.lif_out: nn.Module = nn.Identity() if membrane else build_neuron(neuron)
 
+    @abstractmethod
     def build(
         self,
         dim: int,
@@ -67,11 +70,10 @@ class AttentionBranch(nn.Module):
         neuron: NeuronConfig,
     ) -> None:
         """Make the layers that `attend` needs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Spikes [T, B, D, H, W] to what attention makes of them, and to the DWC's input u."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         y, u = self.attend(self.lif_in(x))
