@@ -482,11 +482,15 @@ def test_reading_runs_is_quick(outputs):
 
 @pytest.mark.slow
 def test_run_makes_what_is_missing(cli, outputs):
-    """--run skips what is done, goes on with what was killed, and names what fails with its log."""
+    """--run skips what is done, goes on with what was killed, and names what fails with its log.
+
+    An experiment that stands in two rows is run once.
+    """
     shutil.rmtree(outputs / "2-SA" / "1")
+    again = {**TABLE["rows"][0], "label": "again"}
     table = {
         **TABLE,
-        "rows": [TABLE["rows"][0], {"label": "no data", "overrides": ["dataset=cifar10"]}],
+        "rows": [TABLE["rows"][0], again, {"label": "no data", "overrides": ["dataset=cifar10"]}],
     }
     table["seeds"] = [0, 1, 2]
     Path("mine.yaml").write_text(yaml.safe_dump(table))

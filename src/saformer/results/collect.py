@@ -98,14 +98,14 @@ def _read(folder: Path) -> Run:
         settings=settings[-1],
         started=start["time"],
         code=commit,
-        results=_results(folder / "results.json"),
+        results=done_results(folder),
     )
 
 
-def _results(path: Path) -> dict[str, Any] | None:
-    """What a run that came to its end has written."""
+def done_results(folder: Path) -> dict[str, Any] | None:
+    """The results.json of a run that came to its end; None of any other."""
     try:
-        results = json.loads(path.read_text())
+        results = json.loads((folder / "results.json").read_text())
     except (OSError, ValueError):
         return None
     whole = isinstance(results, dict) and results.get("status") == "done"

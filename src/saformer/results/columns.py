@@ -1,6 +1,7 @@
 """What a table can show of a run: a new column is a new line in `COLUMNS`."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +45,22 @@ class Column:
         if not isinstance(value, int | float) or not math.isfinite(value):
             return None
         return value * self.scale
+
+    def unit(self, values: Iterable[float | None]) -> tuple[str, float]:
+        """The largest unit in which the largest value is at least 1, and its factor."""
+        if self.units is None:
+            return "", 1.0
+        largest = max((value or 0.0 for value in values), default=0.0)
+        if not largest:
+            return next(iter(self.units.items()))
+        fitting = [(unit, factor) for unit, factor in self.units.items() if largest * factor >= 1]
+        return (fitting or list(self.units.items())[-1:])[0]
+
+    def digits(self, value: float) -> int:
+        """Digits behind the point that a value is shown with."""
+        if self.decimals is not None or value == 0:
+            return self.decimals or 0
+        return max(0, 2 - math.floor(math.log10(abs(value))))
 
 
 def _energy(header: str, metric: str, convention: bool = False) -> Column:

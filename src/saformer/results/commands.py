@@ -55,23 +55,14 @@ def run(words: list[str]) -> int:
     if not names:
         known = ", ".join(table_names())
         raise SettingError(f"saformer-table what? Type saformer-table NAME: {known}")
-    outputs, failed = Path(typed.outputs), []
-    if not outputs.is_dir() and (typed.outputs != "outputs"):
-        raise SettingError(f"--outputs {outputs} is not a folder")
-    if typed.out and Path(typed.out).exists() and not Path(typed.out).is_dir():
-        raise SettingError(f"--out {typed.out} is a file: name a folder")
-    tables = [(path.stem, read_table(path)) for path in map(table_path, names)]
-    for name, config in tables:
-        if settings:  # or the caption would speak of other data than was typed
-            config.title += f", with {' '.join(settings)}"
+    outputs, failed = require_folders(typed.outputs, typed.out), []
+    for name, config in [titled(name, settings) for name in names]:
         rows = compose_rows(name, config, settings)
         out = Path(typed.out or f"outputs/tables/{name}-{datetime.now():%Y-%m-%d_%H-%M-%S}")
+        table = collect(name, config, rows, outputs)
         if typed.run:
-            fill(name, config, rows, find(outputs)[0], outputs)
             failed += run_missing(rows, outputs, out / "logs")
-        runs, damaged = find(outputs)
-        table = fill(name, config, rows, runs, outputs)
-        table.remarks.extend(damaged)
+            table = collect(name, config, rows, outputs)
         _print(table)
         _write(table, out)
     for line in failed:
@@ -95,6 +86,44 @@ def _parse(words: list[str]) -> argparse.Namespace:
     help_ = "folder for TABLE.md, .tex and .csv, which are replaced (outputs/tables/TABLE-time)"
     parser.add_argument("--out", metavar="DIR", default="", help=help_)
     return parser.parse_intermixed_args(words)
+
+
+def require_folders(outputs: str, out: str) -> Path:
+    """The folder that runs lie in, as it was typed; the default may not be there yet.
+
+    Raises:
+        SettingError: It is no folder, or the one for what is made is a file.
+    """
+    if outputs != "outputs" and not Path(outputs).is_dir():
+        raise SettingError(f"--outputs {outputs} is not a folder")
+    if out and Path(out).exists() and not Path(out).is_dir():
+        raise SettingError(f"--out {out} is a file: name a folder")
+    return Path(outputs)
+
+
+def titled(name: str, settings: list[str]) -> tuple[str, TableConfig]:
+    """A table by its name or file: its short name, and what it says, its title with the settings.
+
+    Raises:
+        SettingError: There is none, or it is wrong.
+    """
+    path = table_path(name)
+    config = read_table(path)
+    if settings:  # or the caption would speak of other data than was typed
+        config.title += f", with {' '.join(settings)}"
+    return path.stem, config
+
+
+def collect(name: str, config: TableConfig, rows: list[Row], outputs: Path) -> Table:
+    """Give rows the runs that lie in a folder, and say which runs cannot be used.
+
+    Raises:
+        SettingError: Runs of one row were made in ways whose numbers must not be mixed.
+    """
+    runs, damaged = find(outputs)
+    table = fill(name, config, rows, runs, outputs)
+    table.remarks.extend(damaged)
+    return table
 
 
 def compose_rows(name: str, table: TableConfig, settings: list[str]) -> list[Row]:

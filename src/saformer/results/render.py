@@ -1,7 +1,6 @@
 """A table for the terminal, as markdown, as LaTeX and as CSV."""
 
 import csv
-import math
 from dataclasses import dataclass
 from io import StringIO
 
@@ -41,7 +40,10 @@ class Grid:
 def grid(table: Table) -> Grid:
     """Every number as it is printed."""
     cited: dict[str, int] = {}
-    units = {name: _unit(table, column) for name, column in table.columns.items()}
+    units = {
+        name: column.unit(row.cell(column).mean for row in table.rows)
+        for name, column in table.columns.items()
+    }
     header = ["", "T", "seeds"]
     header += [column.header.format(unit=units[name][0]) for name, column in table.columns.items()]
     sections = []
@@ -220,24 +222,11 @@ def _notes(table: Table, cited: dict[str, int]) -> list[str]:
     return notes
 
 
-def _unit(table: Table, column: Column) -> tuple[str, float]:
-    """The largest unit in which the largest value is at least 1, and its factor."""
-    if column.units is None:
-        return "", 1.0
-    largest = max((row.cell(column).mean or 0.0 for row in table.rows), default=0.0)
-    if not largest:
-        return next(iter(column.units.items()))
-    fitting = [(unit, factor) for unit, factor in column.units.items() if largest * factor >= 1]
-    return (fitting or list(column.units.items())[-1:])[0]
-
-
 def _cell(cell: Cell, column: Column, factor: float, runs: int) -> str:
     """Mean, deviation, convention; and the number of seeds where it is not that of the row."""
     if cell.mean is None:
         return NONE
-    decimals = column.decimals
-    if decimals is None:
-        decimals = _decimals(cell.mean * factor)
+    decimals = column.digits(cell.mean * factor)
     text = f"{cell.mean * factor:.{decimals}f}"
     if cell.std is not None and column.spread:
         # A standard deviation of whole numbers, like epochs, is none itself.
@@ -249,13 +238,6 @@ def _cell(cell: Cell, column: Column, factor: float, runs: int) -> str:
     return text
 
 
-def _decimals(value: float) -> int:
-    """Digits behind the point that show three significant ones."""
-    if value == 0:
-        return 0
-    return max(0, 2 - math.floor(math.log10(abs(value))))
-
-
 def _published(row: Row, column: Column, cited: dict[str, int]) -> str:
     """Every published value, with the number of its source."""
     shown = []
@@ -263,8 +245,7 @@ def _published(row: Row, column: Column, cited: dict[str, int]) -> str:
         value = getattr(figure, column.published or "")
         if value is not None:
             number = cited.setdefault(source.cite(), len(cited) + 1)
-            digits = _decimals(value) if column.decimals is None else column.decimals
-            shown.append(f"{value:.{digits}f} [{number}]")
+            shown.append(f"{value:.{column.digits(value)}f} [{number}]")
     return ", ".join(shown) or NONE
 
 

@@ -1,5 +1,6 @@
 """Run what a table is missing, one training after the other."""
 
+import json
 import shlex
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 from pathlib import Path
 
 from saformer.results.collect import shown
+from saformer.results.match import wanted
 from saformer.results.tables import Row, new_folder
 
 
@@ -21,9 +23,13 @@ def run_missing(rows: list[Row], outputs: Path, logs: Path) -> list[str]:
     Returns:
         One line for each that failed.
     """
-    jobs = [(row, seed) for row in rows for seed in row.missing]
+    jobs: dict[tuple[str, int], tuple[Row, int]] = {}  # two rows may be one experiment
+    for row in rows:
+        settings = json.dumps(wanted(row.config, row.words), sort_keys=True)
+        for seed in row.missing:
+            jobs.setdefault((settings, seed), (row, seed))
     failed = []
-    for number, (row, seed) in enumerate(jobs, start=1):
+    for number, (row, seed) in enumerate(jobs.values(), start=1):
         logs.mkdir(parents=True, exist_ok=True)
         words = row.job(seed)
         goes_on = row.goes_on(seed)

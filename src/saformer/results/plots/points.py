@@ -1,0 +1,144 @@
+"""What the figures of a table have in common: its rows as points, and what a caption says."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from matplotlib.axes import Axes
+
+from saformer.errors import SettingError
+from saformer.results import render
+from saformer.results.columns import COLUMNS
+from saformer.results.tables import Cell, Row, Table
+
+ACCURACY, ENERGY = COLUMNS["test_top1"], COLUMNS["energy"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A row of a table.
+
+    Args:
+        row: The row.
+        label: What it is called within its section.
+        accuracy: Test accuracy in percent, of each seed.
+        energy: Energy of an image in mJ, of each seed, under its convention.
+    """
+
+    row: Row
+    label: str
+    accuracy: Cell
+    energy: Cell
+
+    @property
+    def dataset(self) -> str:
+        return str(self.row.config["dataset"]["name"])
+
+    @property
+    def timesteps(self) -> int:
+        return int(self.row.config["timesteps"])
+
+
+def rows(table: Table) -> list[Point]:
+    """Every row of a table, with or without runs."""
+    names = [(row.section, row.label) for row in table.rows]
+    return [
+        Point(
+            row,
+            # The table tells those of one name apart by its column T.
+            row.label if names.count(name) == 1 else f"{row.label}, T = {row.config['timesteps']}",
+            row.cell(ACCURACY),
+            row.cell(ENERGY),
+        )
+        for row, name in zip(table.rows, names, strict=True)
+    ]
+
+
+def points(table: Table) -> list[Point]:
+    """The rows of a table that have test accuracies.
+
+    Raises:
+        SettingError: None has, or energies stand under several conventions.
+    """
+    found = [point for point in rows(table) if point.accuracy.values]
+    if not found:
+        raise SettingError(
+            f"{table.outputs} holds no run of table {table.name}: saformer-table {table.name} "
+            "prints the commands that make them"
+        )
+    named = {p.energy.convention: p.row.name for p in found if p.energy.convention}
+    if len(named) > 1:
+        said = ", ".join(f"{convention} ({row})" for convention, row in named.items())
+        raise SettingError(
+            f"energies under several conventions do not compare: {said}. Choose one: add "
+            f"energy.convention={next(iter(named))}"
+        )
+    return found
+
+
+def by_dataset(found: Sequence[Point]) -> dict[str, list[Point]]:
+    """Points that compare: those of one dataset."""
+    groups: dict[str, list[Point]] = {}
+    for point in found:
+        groups.setdefault(point.dataset, []).append(point)
+    return groups
+
+
+def spread(cell: Cell) -> float:
+    """Half the length of an error bar: NaN, which draws none, for a single seed."""
+    return float("nan") if cell.std is None else cell.std
+
+
+def energy_label(unit: str, convention: str) -> str:
+    """Label of an energy axis."""
+    return f"energy per image ({unit}),\nestimated, convention {convention}"
+
+
+def convention(found: Sequence[Point]) -> str:
+    """The one convention that energies stand under."""
+    return next(point.energy.convention for point in found if point.energy.convention)
+
+
+def caption(
+    table: Table,
+    shown: Sequence[Point],
+    marks: str,
+    energy: bool,
+    sources: Mapping[str, int] | None = None,
+) -> str:
+    """What must be known to read a figure.
+
+    Args:
+        table: The table.
+        shown: The points in the figure.
+        marks: What its marks are, in sentences.
+        energy: Whether it shows energies.
+        sources: Where the published figures in it stand, with their numbers.
+    """
+    counts = sorted({len(point.accuracy.values) for point in shown})
+    if counts == [1]:
+        seeds = "Of one seed each, so without deviations."
+    else:
+        over = f"{counts[0]} to {counts[-1]}" if counts[1:] else f"{counts[0]}"
+        single = ", without a bar for a single seed" if counts[0] == 1 else ""
+        seeds = f"Means and sample standard deviations (bars) over {over} seeds{single}."
+    said = [f"{table.title}.", seeds]
+    if absent := sum(len(row.missing) for row in table.rows):
+        wanted = sum(len(row.seeds) for row in table.rows)
+        said.append(f"{absent} of {wanted} runs are missing.")
+    said += [marks, render.PROTOCOL]
+    if sources:
+        said.append(render.PEERS)
+    if energy:
+        said.append(render.ENERGY)
+    return " ".join(
+        [*said, *(f"[{number}] {source}." for source, number in (sources or {}).items())]
+    )
+
+
+def least_span(ax: Axes, axis: Literal["x", "y"], span: float = 1.0) -> None:
+    """Let an axis of accuracies span a percentage point at least, also with a single point."""
+    low, high = getattr(ax.dataLim, f"interval{axis}")
+    if high - low < span:
+        middle = (low + high) / 2
+        ax.set(**{f"{axis}lim": (middle - span / 2, middle + span / 2)})
