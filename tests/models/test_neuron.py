@@ -405,3 +405,11 @@ def test_without_a_compiler_it_runs_on_torch():
     (line,) = done.stderr.splitlines()
     assert line.startswith("no working compiler (")
     assert line.endswith("): neurons run on backend torch")
+
+
+@pytest.mark.parametrize(("tau", "spikes"), [(1.5, 6), (2.0, 8)])
+def test_a_count_that_just_reaches_the_threshold_fires(tau, spikes):
+    """Behind a product of spikes, spikes/8/tau = 0.5 fires at a threshold of 0.5, one less not."""
+    neuron = build_neuron(NeuronConfig(tau=tau), v_threshold=0.5)
+    counts = torch.tensor([[spikes - 1.0, float(spikes)]])
+    assert neuron(counts * 0.125).tolist() == [[0.0, 1.0]]

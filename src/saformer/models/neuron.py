@@ -147,7 +147,8 @@ def build_neuron(
         learn_threshold: Make it a parameter.
     """
     return MultiStepLeaky(
-        beta=1 - 1 / config.tau if config.tau is not None else 1.0,
+        # So that 1 - beta, which scales the input, is 1/tau to the last bit: counts make ties.
+        beta=1 - torch.tensor(1 / config.tau).item() if config.tau is not None else 1.0,
         threshold=config.v_threshold if v_threshold is None else v_threshold,
         learn_beta=config.learnable_tau,
         learn_threshold=learn_threshold,

@@ -1,0 +1,1 @@
+"""Checkpoints of the rivals' own repositories, as checkpoints of ours (docs/interop.md)."""

@@ -1,0 +1,101 @@
+"""Files of weights from other programs, and checkpoints of ours made of them."""
+
+import argparse
+import io
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saformer.errors import CheckpointError
+from saformer.interop.convert import Converted
+from saformer.module import SAFormerModule
+
+# Where timm's CheckpointSaver, SpikingJelly's and MAE's training scripts put the weights.
+PLACES = ("state_dict", "model", "model_state", "state_dict_ema")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The state dict in a checkpoint file, on the CPU, without running code from it.
+
+    The training scripts save their arguments beside it, an `argparse.Namespace`: plain data too.
+
+    Raises:
+        CheckpointError: There is no such file, it is damaged, holds more than plain data, or no
+            weights.
+    """
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise CheckpointError(f"{path} {found}: name a file of weights")
+    try:
+        _check_sums(path)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # What torch raises for a cut-off or foreign file differs by version and by where it is cut.
+        raise CheckpointError(f"{path} cannot be read: {_reason(error)}") from error
+    place = next((key for key in PLACES if isinstance(_get(content, key), dict)), None)
+    weights = content if place is None else content[place]
+    if not isinstance(weights, dict) or not weights or not _all_tensors(weights):
+        raise CheckpointError(
+            f"{path} holds no weights, neither as they are nor in {', '.join(PLACES)}"
+        )
+    # DistributedDataParallel puts this before every name.
+    return {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+
+
+def _check_sums(path: Path) -> None:
+    """Compare the checksums that torch writes and does not look at: zeros would pass as weights."""
+    if zipfile.is_zipfile(path):  # before PyTorch 1.6 checkpoints were none
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip():
+                raise zipfile.BadZipFile(f"{path} has a wrong checksum")
+
+
+def _reason(error: Exception) -> str:
+    """Why torch refused a file."""
+    if match := re.search(r"GLOBAL (\S+)", str(error)):
+        return (
+            f"it holds more than plain data ({match[1]}), and reading that could run code. If you "
+            "trust it, save its state dict alone, with torch, to another file"
+        )
+    return "it is damaged or not a checkpoint"
+
+
+def _get(content: Any, key: str) -> Any:
+    return content.get(key) if isinstance(content, dict) else None
+
+
+def _all_tensors(weights: dict[Any, Any]) -> bool:
+    return all(isinstance(n, str) and isinstance(t, Tensor) for n, t in weights.items())
+
+
+def write_checkpoint(out: Path, converted: Converted, module: SAFormerModule, origin: Path) -> None:
+    """Write a checkpoint that `saformer-eval` reads, to a file that does not exist.
+
+    Args:
+        out: The file.
+        converted: The weights.
+        module: The network that they are for, with its settings.
+        origin: The file that they came from, to be named in the checkpoint.
+
+    Raises:
+        OSError: It exists, or cannot be written.
+    """
+    checkpoint = {
+        "state_dict": converted.state_dict,
+        "hyper_parameters": {"config": module.hparams["config"]},
+        "imported": {"file": origin.name, "source": converted.original.source},
+    }
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("xb") as file:
+        try:
+            file.write(buffer.getbuffer())
+        except BaseException:
+            out.unlink()  # it is ours, and half of one
+            raise
