@@ -1,5 +1,6 @@
 """docs/reproduce.md says what the code does."""
 
+import json
 import re
 from pathlib import Path
 
@@ -52,3 +53,19 @@ def test_the_example_is_a_table():
     assert [row.label for row in table.rows] == [
         row["label"] for row in yaml.safe_load(text)["rows"]
     ]
+
+
+def test_the_expected_time_is_that_of_the_benchmark():
+    """Hours and days on the page are those in benchmarks/results/expected_time.json."""
+    results = Path(__file__).parents[2] / "benchmarks" / "results" / "expected_time.json"
+    measured = json.loads(results.read_text())
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\d+) \| (.*?) \| (.*?) \|$", section("How long it takes"), re.M
+    )
+    assert len(rows) == 4
+    for name, runs, one, eight in rows:
+        assert int(runs) == measured["runs"][name]
+        for devices, text in ((1, one), (8, eight)):
+            hours = measured["hours_one_gpu"][name] / devices
+            assert text == (f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} days")
+    assert f"{min(measured['macs_per_second'].values()) / 1e12:.1f} x 10^12" in PAGE
