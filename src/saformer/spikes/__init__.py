@@ -1,0 +1,61 @@
+"""What a network does on single images: firing rates, attention and spikes, as figures.
+
+`record` takes them by hooks, `figures` draws them; `draw` is `saformer-plot spikes`.
+"""
+
+from pathlib import Path
+
+
+def draw(path: Path, settings: list[str], images: int, out: Path | None) -> list[Path]:
+    """Draw what a trained network does on the first test images.
+
+    Args:
+        path: A run folder, of which the best checkpoint is taken, else the last; or a checkpoint.
+        settings: Overrides, as of `saformer-eval`.
+        images: How many images.
+        out: Where to; by default a new folder `plots-<time>` beside the checkpoint's run.
+
+    Returns:
+        The files: PNG and PDF of every figure.
+
+    Raises:
+        UserError: There is no checkpoint, it is damaged or does not fit the settings, or the test
+            set has fewer images.
+    """
+    # Here, because the names of this package are wanted before all that is needed to draw.
+    import hydra
+    from hydra import initialize_config_dir
+    from hydra.conf import HydraConf, OverridesConf
+
+    from saformer import experiment
+    from saformer.checkpoint import load_checkpoint, saved_config
+    from saformer.config import VERSION_BASE, check, conf_dir
+    from saformer.overrides import restore
+
+    chosen = _checkpoint(path)
+    checkpoint = load_checkpoint(chosen)
+    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
+        composed = hydra.compose("eval", settings)
+    typed = HydraConf(overrides=OverridesConf(task=settings))
+    config = check(restore(saved_config(checkpoint), composed, typed))
+    config.ckpt_path = str(chosen)
+    return experiment.draw_spikes(config, checkpoint, images, out)
+
+
+def _checkpoint(path: Path) -> Path:
+    """The checkpoint of a run folder, or the one that was named.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    from saformer.errors import CheckpointError
+
+    if not path.is_dir():
+        return path
+    for name in ("best", "last"):
+        if (found := path / "checkpoints" / f"{name}.ckpt").is_file():
+            return found
+    raise CheckpointError(
+        f"{path} has no checkpoints/best.ckpt or checkpoints/last.ckpt: name the folder of a run, "
+        "or a checkpoint"
+    )
