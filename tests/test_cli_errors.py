@@ -18,7 +18,12 @@ WRONG = [
     ("+model.dims=3", "there is no setting 'model.dims'. Did you mean 'model.dim'?"),
     ("datset=cifar10", "there is no setting 'datset'. Did you mean 'dataset'?"),
     ("lr=3", "there is no setting 'lr'. Did you mean 'optimizer.lr'?"),
-    ("sweep=timesteps", "there is no setting 'sweep'."),
+    ("sweep=timesteps", "sweep=timesteps is many runs: add -m"),
+    (
+        "sweep=timestep",
+        "sweep has no option 'timestep'. Did you mean 'timesteps'? "
+        "Options: ablation, accuracy_energy, lr, optuna, seeds, timesteps",
+    ),
     ("~foo", "there is no setting 'foo'."),
     # An option that a group does not have.
     (
@@ -34,9 +39,9 @@ WRONG = [
         "fashion_mnist, imagenet, tiny_imagenet",
     ),
     (
-        "hydra/launcher=submitit_slurm",
-        "hydra/launcher has no option 'submitit_slurm'. Options: basic. "
-        "It comes with: pip install hydra-submitit-launcher",
+        "hydra/launcher=joblib",
+        "hydra/launcher has no option 'joblib'. Options: basic, submitit_local, submitit_slurm. "
+        "It comes with: pip install hydra-joblib-launcher",
     ),
     ("+dataset=digits", "dataset is chosen already: type dataset=OPTION without the +"),
     # A value of the wrong kind.

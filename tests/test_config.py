@@ -32,7 +32,7 @@ def test_every_ablation_changes_the_model_and_nothing_else(compose, ablation):
     default, changed = to_dict(compose()), to_dict(compose(f"ablation={ablation}"))
     differing = {key for key in default if default[key] != changed[key]}
     assert differing <= {"model", "attention"}
-    assert bool(differing) == (ablation != "sasa_qk_tokens")
+    assert bool(differing) == (ablation not in ("none", "sasa_qk_tokens"))
 
 
 def test_every_setting_of_the_schema_stands_in_the_files(compose):

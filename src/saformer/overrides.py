@@ -15,10 +15,10 @@ from saformer.suggest import suggest
 
 # Options of Hydra's own groups that a plugin brings.
 PLUGINS = {
-    "submitit_slurm": "hydra-submitit-launcher",
-    "submitit_local": "hydra-submitit-launcher",
+    "submitit_slurm": "'saformer[slurm]'",
+    "submitit_local": "'saformer[slurm]'",
     "joblib": "hydra-joblib-launcher",
-    "optuna": "hydra-optuna-sweeper",
+    "optuna": "'saformer[sweep]'",
 }
 FREE_NODES = {
     "trainer": "an argument of lightning.pytorch.Trainer",

@@ -1,0 +1,251 @@
+"""A multirun on the terminal: `[3/8]` before each job, a table of all of them at the end.
+
+Nothing here runs a job: Hydra's sweeper and launcher do. What a job is and how it ended stands in
+its folder, so the table is the same wherever the jobs ran. Nothing here imports torch.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.conf import HydraConf
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from saformer.cluster import pin_sweep_folder
+from saformer.config import Config, to_dict
+from saformer.errors import SettingError, UserError
+from saformer.results.collect import done_results, shown
+from saformer.results.columns import COLUMNS
+from saformer.results.match import defining, differences
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+log = logging.getLogger(__name__)
+
+MEASURED = ("test_top1", "sops", "energy")
+# The launcher names each job as well; alembic tells how it looks after the tables of a study.
+CHATTY = ("hydra._internal.core_plugins.basic_launcher", "alembic")
+NOT_SHOWN = ("hydra.", "sweep=", "launcher=")
+
+
+class Multirun(Callback):
+    """Hydra's callback: knows the sweep while it runs in this process."""
+
+    current: "Multirun | None" = None
+    """The multirun of this process, once it has begun."""
+
+    def __init__(self) -> None:
+        self.folder = Path()
+        self.total: int | None = None
+        self.study = False
+        self.failed = False
+        """Whether a job of this process failed, which was said then."""
+        self.reasons: set[str] = set()
+        """Why jobs failed, wherever they ran, as the report has said."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        Multirun.current = self
+        pin_sweep_folder(config)
+        self.folder = Path(config.hydra.sweep.dir)
+        self.total = _number_of_jobs(config)
+        for name in CHATTY:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        storage = OmegaConf.select(config, "hydra.sweeper.storage")
+        self.study = storage is not None
+        if self.study and storage.startswith("sqlite:///"):  # it makes its file, but not the folder
+            Path(storage.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if Multirun.current is self:
+            of = f"/{self.total}" if self.total else ""
+            words = " ".join(settings_of(config.hydra.overrides.task))
+            print(f"\n[{config.hydra.job.num + 1}{of}] {words}", flush=True)
+
+    def report(self) -> bool:
+        """Print how each job ended, and how to go on.
+
+        Returns:
+            Whether all of them did what they should.
+        """
+        from rich.console import Console  # late, because every command imports this file
+
+        jobs = find_jobs(self.folder)
+        if not jobs:  # whatever stopped it stopped it before the first
+            return True
+        Console(width=None if Console().is_terminal else 160).print(as_table(jobs))
+        for job in jobs:
+            if job.results is None:
+                reason = job.failure or "it was cut off"
+                self.reasons.add(reason)
+                print(f"job {job.number + 1}: {reason}   log {shown(job.log)}")
+        absent = (self.total or len(jobs)) - len(jobs)
+        if absent > 0:
+            print(f"{absent} of {self.total} jobs were not started")
+        whole = absent <= 0 and all(job.results is not None for job in jobs)
+        if not whole:
+            print(self._how_to_go_on())
+        return whole and not self.failed
+
+    def _how_to_go_on(self) -> str:
+        if self.study:
+            return "the same command adds its trials to the study"
+        where = shown(self.folder)
+        return f"the same command with hydra.sweep.dir={where} goes on: what is done is skipped"
+
+
+def note_failure(error: BaseException, message: str | None) -> None:
+    """Say on the terminal and in its log why a job failed.
+
+    Args:
+        error: What it raised.
+        message: The same in words; None for a fault of ours, which keeps its traceback.
+    """
+    if message is None:
+        log.error("error: %s: %s", type(error).__name__, error, exc_info=error)
+    else:
+        log.error("error: %s", message)
+    if Multirun.current is not None:
+        Multirun.current.failed = True
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep, as its folder tells.
+
+    Args:
+        number: Its place in the sweep; the first is 0.
+        folder: Its run folder.
+        words: Its overrides.
+        results: Its results.json; None if it did not come to its end.
+    """
+
+    number: int
+    folder: Path
+    words: list[str]
+    results: dict[str, Any] | None
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "train.log"
+
+    @property
+    def failure(self) -> str | None:
+        """Why it failed, as its log says; None if it did not, or was killed."""
+        try:
+            lines = self.log.read_text(errors="replace").splitlines()
+        except OSError:
+            lines = []
+        said = [line for line in lines if line.startswith("error: ")]
+        return said[-1].removeprefix("error: ") if said else None
+
+    @property
+    def status(self) -> str:
+        if self.results is not None:
+            return "done"
+        return "failed" if self.failure else "cut off"
+
+
+def find_jobs(folder: Path) -> list[Job]:
+    """The jobs of a sweep that were started, in their order."""
+    jobs = []
+    for file in folder.rglob(".hydra/overrides.yaml"):
+        run = file.parent.parent
+        number = yaml.safe_load((file.parent / "hydra.yaml").read_text())["hydra"]["job"]["num"]
+        words = settings_of(yaml.safe_load(file.read_text()))
+        jobs.append(Job(int(number), run, words, done_results(run)))
+    return sorted(jobs, key=lambda job: job.number)
+
+
+def as_table(jobs: Sequence[Job]) -> "Table":
+    """What varies between the jobs, accuracy, SOPs, energy, and how they ended."""
+    from rich.table import Table
+
+    split = [dict(word.lstrip("+").split("=", 1) for word in job.words) for job in jobs]
+    names = list(dict.fromkeys(name for words in split for name in words))
+    varied = [name for name in names if len({words.get(name) for words in split}) > 1]
+    columns = [COLUMNS[name] for name in MEASURED]
+    table = Table("job", *varied)
+    measured = [[column.read(job.results or {}) for column in columns] for job in jobs]
+    units = []
+    for i, column in enumerate(columns):
+        unit, factor = column.unit([row[i] for row in measured])
+        units.append(factor)
+        table.add_column(column.header.format(unit=unit), justify="right")
+    table.add_column("status")
+    for job, words, row in zip(jobs, split, measured, strict=True):
+        cells = [
+            "" if value is None else f"{value * factor:.{column.digits(value * factor)}f}"
+            for value, column, factor in zip(row, columns, units, strict=True)
+        ]
+        chosen = [words.get(name, "") for name in varied]
+        table.add_row(str(job.number + 1), *chosen, *cells, job.status)
+    return table
+
+
+def settings_of(words: Sequence[str]) -> list[str]:
+    """Overrides without those that say how jobs are started."""
+    return [word for word in words if not word.startswith(NOT_SHOWN)]
+
+
+def require_multirun(chosen: HydraConf) -> None:
+    """Refuse options that only a multirun can follow.
+
+    Raises:
+        SettingError: A sweep or a launcher was chosen for a single run.
+    """
+    # A job that a multirun runs in a process of its own has a number.
+    if chosen.mode is RunMode.MULTIRUN or not OmegaConf.is_missing(chosen.job, "num"):
+        return
+    for group, meaning in (("sweep", "is many runs"), ("launcher", "is for the runs of a sweep")):
+        option = chosen.runtime.choices.get(group)
+        if option:
+            raise SettingError(f"{group}={option} {meaning}: add -m")
+
+
+def require_same_job(folder: Path, config: Config) -> None:
+    """Refuse to take the run in a job's folder for another job.
+
+    Args:
+        folder: The job's folder.
+        config: Its settings.
+
+    Raises:
+        UserError: The folder holds a run of other settings; the message names one.
+    """
+    path = folder / "run.json"
+    if not path.exists():
+        return
+    start = json.loads(path.read_text())["starts"][-1]
+    saved, own = start["config"], json.loads(json.dumps(to_dict(config)))
+    batch = start.get("effective_batch")
+    before = defining(saved, batch) | {"seed": saved["seed"]}
+    now = defining(own, batch) | {"seed": own["seed"]}
+    for name, (first, then) in differences(before, now).items():
+        raise UserError(
+            f"{shown(folder)} holds a run of another sweep, with {name}={first} where this job has "
+            f"{name}={then}: choose another hydra.sweep.dir"
+        )
+
+
+def _number_of_jobs(config: DictConfig) -> int | None:
+    """How many jobs a sweep has; None if only the sweeper knows."""
+    sweeper = config.hydra.sweeper
+    if "n_trials" in sweeper:
+        return int(sweeper.n_trials)
+    words = [f"{name}={value}" for name, value in (sweeper.get("params") or {}).items()]
+    try:
+        overrides = OverridesParser.create().parse_overrides(words + config.hydra.overrides.task)
+        return math.prod(len(batch) for batch in BasicSweeper.split_arguments(overrides, None))
+    except HydraException:  # glob(*) wants the files of a group, or it is another sweeper's words
+        return None
