@@ -1,16 +1,24 @@
-"""Checkpoints as input: find, read and compare them, with an answer for each way they can be wrong.
+"""Checkpoints as files: write, read and compare them, and say each way in which they can be wrong.
 
 They hold plain data and are always read with `weights_only=True`, so that a file from a stranger
 cannot run code.
 """
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import nn
 
 from saformer.errors import CheckpointError
+from saformer.provenance import write_whole
+
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+OWN = (LAST, PREVIOUS, "best.ckpt")
+"""Those of a run, in the order in which training goes on from the first that is whole."""
 
 # Settings that shape the parameters or what they mean; training goes on only if they agree.
 MODEL_SETTINGS = ("model", "attention", "neuron", "timesteps")
@@ -18,6 +26,27 @@ DATA_SETTINGS = (
     *("name", "num_classes", "in_channels", "image_size", "crop_pct"),
     *("mean", "std", "events"),
 )
+# What snnTorch keeps of a neuron's settings in buffers; where learned, they are parameters.
+CONSTANTS = ("beta", "threshold", "graded_spikes_factor", "reset_mechanism_val")
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints with `write_whole`.
+
+    Lightning's own writes them into the system's temporary folder, from where they are copied if
+    that is another disk: not at once. A new `last.ckpt` leaves the one before as `previous.ckpt`,
+    to go on from should the new one be damaged.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replaced = path.with_name(PREVIOUS) if path.name == LAST else None
+        write_whole(path, content.getbuffer(), replaced)
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -34,6 +63,11 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.exists():
         raise CheckpointError(f"ckpt_path={path} does not exist")
     try:
+        # torch does not compare the checksums that it writes: weights of zeros would pass.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # What torch raises for a cut-off or foreign file differs by version and by where it is cut.
@@ -55,6 +89,14 @@ def saved_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """The settings of the run that wrote a checkpoint."""
     config: dict[str, Any] = checkpoint["hyper_parameters"]["config"]
     return config
+
+
+def at_epoch_end(checkpoint: dict[str, Any]) -> bool:
+    """Whether training can go on exactly: all of it is there, and no epoch is half done."""
+    if "loops" not in checkpoint:  # imported weights
+        return False
+    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    return "optimizer_states" in checkpoint and epochs["processed"] == epochs["started"]
 
 
 def require_same_model(path: str, saved: dict[str, Any], current: dict[str, Any]) -> None:
@@ -91,6 +133,9 @@ def require_same_model(path: str, saved: dict[str, Any], current: dict[str, Any]
 def load_weights(path: str, checkpoint: dict[str, Any], module: nn.Module) -> None:
     """Load the weights of a checkpoint into a module.
 
+    Constants of neurons, which are saved with the weights, stay those of the module's settings: so
+    `neuron.tau` and thresholds can be changed for an evaluation.
+
     Raises:
         CheckpointError: They do not fit; the message names the first that does not.
     """
@@ -103,7 +148,8 @@ def load_weights(path: str, checkpoint: dict[str, Any], module: nn.Module) -> No
                 f"ckpt_path={path} does not fit this model: {name} is {found} in the checkpoint "
                 f"and {wanted} in the model"
             )
-    module.load_state_dict(weights)
+    constants = [n for n, _ in module.named_buffers() if n.rpartition(".")[2] in CONSTANTS]
+    module.load_state_dict({**weights, **{name: own[name] for name in constants}})
 
 
 def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:

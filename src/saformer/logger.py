@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 KINDS = ("wandb", "csv", "none")
 WANDB_MODES = ("online", "offline", "disabled")
+FINISH_SECONDS = 60
+"""How long the end of a run waits for a server that is gone; wandb itself waits for ever."""
 
 
 def build_logger(
@@ -90,9 +92,12 @@ def _start_wandb(run_dir: Path, options: dict[str, Any]) -> Any:
     unknown = sorted(options.keys() - inspect.signature(wandb.init).parameters.keys())
     if unknown:
         raise SettingError(f"logger.{unknown[0]} is not an argument of wandb.init")
-    # The same folder is the same run, also after a restart.
+    # The same folder is the same run, also after a restart; `resume` lets also an upload with
+    # `wandb sync` append the second start to the first, which would else be written over.
     options.setdefault("id", hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:16])
+    options.setdefault("resume", "allow")
     options["dir"] = str(run_dir)
+    settings = {"finish_timeout": FINISH_SECONDS} | (options.pop("settings", None) or {})
     setting, wish = "logger.mode", options.pop("mode", None)
     if os.environ.get("WANDB_MODE"):
         setting, wish = "WANDB_MODE", os.environ["WANDB_MODE"]
@@ -101,20 +106,20 @@ def _start_wandb(run_dir: Path, options: dict[str, Any]) -> Any:
     )
     run, reason = None, f"wandb is {wish}"
     if wish == "disabled":
-        run = wandb.init(mode="disabled", **options)
+        run = wandb.init(mode="disabled", settings=settings, **options)
     elif wish != "offline":
         try:
             with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
                 logged_in = wandb.login(prompt=False)
             reason = "no wandb login found"
             if logged_in:
-                run = wandb.init(mode="online", resume="allow", **options)
+                run = wandb.init(mode="online", settings=settings, **options)
         except wandb.Error as error:
             reason = f"wandb cannot be used online ({str(error).partition(chr(10))[0]})"
             wandb.teardown()  # its service still holds the run id
     if run is None:
         # Left to itself it prints about ten lines, part of them about logging in.
-        run = wandb.init(mode="offline", settings=wandb.Settings(silent=True), **options)
+        run = wandb.init(mode="offline", settings=settings | {"silent": True}, **options)
         folder = os.path.relpath(run.settings.sync_dir)
         log.warning("%s: logging offline (`wandb sync %s` uploads it)", reason, folder)
     run.define_metric("trainer/global_step")

@@ -1,26 +1,43 @@
-"""Checkpoints of a run, which stay complete when the run goes on in another folder."""
+"""Checkpoints of a run, from which it goes on exactly, in whatever folder."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
+from saformer.provenance import write_whole
+
 
 class RunCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, except that a resumed run keeps its best model.
+    """Lightning's ModelCheckpoint, always at the end of an epoch; a resumed run keeps its best.
 
-    Lightning forgets the best score when the folder is another than before, and a run resumed
-    there would test the best of its last epochs alone. Here the best file is copied along.
+    In the middle of an epoch, where Lightning saves when not every epoch is validated, a checkpoint
+    holds neither the place in the data nor the metrics so far. Lightning also forgets the best
+    score when the folder is another than before, and a run resumed there would test the best of
+    its last epochs alone: here the best file is copied along.
+
+    Args:
+        options: Arguments of ModelCheckpoint.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, save_on_train_epoch_end=True)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        every = trainer.check_val_every_n_epoch or 1
+        validated = (trainer.current_epoch + 1) % every == 0
+        if self.monitor is None or validated:  # else its value is an old one
+            super().on_train_epoch_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         before = Path(state_dict["best_model_path"])
         here = Path(self.dirpath or "") / before.name
+        alone = not (before.is_file() or here.is_file())
+        if state_dict["best_model_path"] and (alone or (here != before and self.monitor is None)):
+            return  # the checkpoint came without the best, which begins anew
         if state_dict["best_model_path"] and here != before:
-            if not (before.is_file() or here.is_file()):
-                return  # the checkpoint came alone, and the best begins anew
             _copy_unless_there(before, here)
             state_dict = state_dict | {
                 "dirpath": self.dirpath,
@@ -35,4 +52,4 @@ class RunCheckpoint(ModelCheckpoint):
 def _copy_unless_there(source: Path, target: Path) -> None:
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source, target)
+        write_whole(target, memoryview(source.read_bytes()))

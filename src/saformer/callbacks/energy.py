@@ -58,6 +58,7 @@ class EnergyMonitor(Callback):
         """What the last validation or test counted."""
         self._counter: Counter | None = None
         self._samples = 0.0
+        self._started = False
         self._coverage: float | None = None
         self._rates: list[str] = []
 
@@ -80,6 +81,7 @@ class EnergyMonitor(Callback):
     def _begin(self, pl_module: pl.LightningModule, samples: float) -> None:
         self._counter = Counter(_network(pl_module))
         self._samples = samples
+        self._started = False
 
     def on_validation_batch_start(
         self,
@@ -102,8 +104,10 @@ class EnergyMonitor(Callback):
         self._start_batch(batch)
 
     def _start_batch(self, batch: Any) -> None:
-        if self._counter and self._counter.samples < self._samples:
+        # A batch is empty where the share of this process has ended before that of another.
+        if self._counter and len(batch[0]) and self._counter.samples < self._samples:
             self._counter.start(len(batch[0]))
+            self._started = True
 
     def on_validation_batch_end(
         self,
@@ -165,12 +169,16 @@ class EnergyMonitor(Callback):
     def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> LayerTable:
         """Add up what all ranks counted, and log its scalars."""
         assert self._counter is not None
-        table = self._counter.table()
-        self._counter = None
         if trainer.world_size > 1:
-            tables: list[Any] = [None] * trainer.world_size
-            dist.all_gather_object(tables, table)
-            table = merge(tables)
+            own = (self._counter.table(), self._coverage) if self._started else None
+            shares: list[tuple[LayerTable, float | None] | None] = [None] * trainer.world_size
+            dist.all_gather_object(shares, own)
+            counted_there = [share for share in shares if share is not None]
+            table = merge(share[0] for share in counted_there)
+            self._coverage = counted_there[0][1]
+        else:
+            table = self._counter.table()
+        self._counter = None
         self.table = table
         self.scalars = scalars(table, self.config) | {"energy/coverage": self._coverage or 0.0}
         pl_module.log_dict(self.scalars, batch_size=table.samples)

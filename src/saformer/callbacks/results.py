@@ -46,11 +46,7 @@ class ResultsWriter(EpochMeter):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._clock = time.perf_counter()
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
-        if trainer.is_global_zero:
-            write_whole(self._metrics, "".join(map(_as_line, self._lines)))
+        self._write_lines(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = self.read(trainer)
@@ -64,9 +60,7 @@ class ResultsWriter(EpochMeter):
             **dict(sorted(metrics.items())),
         }
         self._lines.append(line)
-        if trainer.is_global_zero:
-            with self._metrics.open("a") as file:
-                file.write(_as_line(line))
+        self._write_lines(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Gathered here and not at the end of the test, because loading a checkpoint for the test
@@ -84,7 +78,7 @@ class ResultsWriter(EpochMeter):
         self._fit = {
             "best": max(scored, key=lambda line: sign * line[monitor], default=None),
             "last": self._lines[-1] if self._lines else None,
-            "epochs": trainer.current_epoch,
+            "epochs": len(self._lines),
             "params": sum(p.numel() for p in pl_module.parameters()),
             "seconds": round(self._total["seconds"], 3),
             "samples_per_second": round(self._total["samples"] / trained, 1) if trained else None,
@@ -101,11 +95,11 @@ class ResultsWriter(EpochMeter):
         record = {"status": "done", "test": test, "energy": counted(trainer), **self._fit}
         write_json(self._run_dir / "results.json", record)
 
+    def _write_lines(self, trainer: pl.Trainer) -> None:
+        if trainer.is_global_zero:
+            write_whole(self._metrics, "".join(json.dumps(line) + "\n" for line in self._lines))
+
     def _add_wall_seconds(self) -> None:
         now = time.perf_counter()
         self._total["seconds"] += now - self._clock
         self._clock = now
-
-
-def _as_line(line: dict[str, Any]) -> str:
-    return json.dumps(line) + "\n"

@@ -1,0 +1,60 @@
+"""What an exact resume needs beyond Lightning's checkpoints."""
+
+import random
+import signal
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
+
+
+class ExactResume(Callback):
+    """Makes an epoch a function of the checkpoint before it.
+
+    The global generators of Python, NumPy and torch begin every epoch anew, from seed, epoch and
+    rank. Our own training draws nothing from them; a layer or a callback of the user's, such as
+    dropout, may. A training that was stopped early stays stopped.
+
+    Args:
+        seed: Seed of the run.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+        self._on_sigterm = signal.getsignal(signal.SIGTERM)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if trainer.state.fn is not TrainerFn.FITTING:
+            return
+        for callback in trainer.early_stopping_callbacks:
+            state = checkpoint["callbacks"].get(callback.state_key)
+            if state and state["stopping_reason"] and state["stopped_epoch"] == checkpoint["epoch"]:
+                trainer.should_stop = True  # which is in no checkpoint
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._take_sigterm()
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._take_sigterm()
+
+    def _take_sigterm(self) -> None:
+        # Lightning has put a handler before ours, which talks to the other ranks from wherever the
+        # signal came, and waits for ever if they are elsewhere.
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # Not at the start of the epoch: then the loader still draws, but not in a resumed fit.
+        if batch_idx == 0:
+            key = (self.seed, trainer.current_epoch, trainer.global_rank)
+            mixed = int(np.random.SeedSequence(key).generate_state(1)[0])
+            random.seed(mixed)
+            np.random.seed(mixed)
+            torch.manual_seed(mixed)

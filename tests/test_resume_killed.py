@@ -1,0 +1,86 @@
+"""A run that is killed and started again in its folder ends as one that never stopped."""
+
+import json
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from forked import finish
+
+# Three epochs of 14 steps, with everything that draws random numbers and writes files.
+SHORT = (
+    "logger=none",
+    "trainer=cpu",
+    "dataset.train_subset=300",
+    "dataset.batch_size=16",
+    "dataset.val_fraction=0.25",
+    "model.dim=32",
+    "timesteps=2",
+    "neuron.v_threshold=0.3",  # with so few steps most neurons would never fire
+    "augment.mixup=0.5",
+    "scheduler.warmup_epochs=0",
+    "epochs=3",
+    "hydra.run.dir=run",
+)
+TIMES = ("seconds", "samples_per_second")
+
+
+def outcome(folder: Path) -> dict:
+    """What a run leaves, without times and paths."""
+    run = folder / "run"
+    results = json.loads((run / "results.json").read_text())
+    checkpoints = [torch.load(p, weights_only=True) for p in sorted(run.rglob("*.ckpt"))]
+    return {
+        "metrics": (run / "metrics.jsonl").read_bytes(),
+        "rates": (run / "energy" / "rates.jsonl").read_bytes(),
+        "layers": (run / "energy" / "layers.csv").read_bytes(),
+        "results": {name: results[name] for name in results if name not in TIMES},
+        "weights": [
+            {name: value.numpy().tobytes() for name, value in checkpoint["state_dict"].items()}
+            for checkpoint in checkpoints
+        ],
+        "epochs": [checkpoint["epoch"] for checkpoint in checkpoints],
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("callbacks=ema", "callbacks.ema.decay=0.9")], ids=str)
+def test_a_run_killed_at_any_moment_ends_as_one_never_stopped(tmp_path, options):
+    """kill -9 at 20 moments from start to end: before, between and after changes of files."""
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    assert finish(whole, *SHORT, *options) == 0
+    expected = outcome(whole)
+    draw = random.Random(0)
+    changes = int((whole / "changes").read_text())
+    # Every second one in the middle of what is done between two changes, or soon after it.
+    kills = [(draw.randrange(1, changes), i % 2 * draw.uniform(0, 0.2)) for i in range(20)]
+
+    def killed_and_resumed(number: int) -> dict:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        die_at, after = kills[number]
+        assert finish(folder, *SHORT, *options, die_at=die_at, after=after) in (-9, 0)
+        assert finish(folder, *SHORT, *options, log="again") == 0, (folder / "again").read_text()
+        assert not list(folder.rglob("*.part"))
+        return outcome(folder)
+
+    with ThreadPoolExecutor(2) as pool:
+        for kill, found in zip(kills, pool.map(killed_and_resumed, range(20)), strict=True):
+            assert found == expected, kill
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_comes_to_its_end(tmp_path):
+    """Killed five changes later at each start, a run goes on until it is done, to the same end."""
+    whole, run = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, run):
+        folder.mkdir()
+    assert finish(whole, *SHORT) == 0
+    starts = 1
+    while finish(run, *SHORT, die_at=20 + 5 * starts) != 0:
+        starts += 1
+    assert starts > 3
+    assert outcome(run) == outcome(whole)
