@@ -123,6 +123,16 @@ def test_evaluation_changes_only_what_is_typed(train, cli):
     assert config["loss"]["label_smoothing"] == 0.2
 
 
+def test_evaluation_takes_the_threshold_that_is_typed(train, cli):
+    """With a low threshold a trained network fires more: its checkpoint does not bring its own."""
+    assert train("run", "model.dim=32")[0] == 0
+    code, _, err = cli("energy", "ckpt_path=run/checkpoints/best.ckpt", "neuron.v_threshold=0.001")
+    assert (code, err) == (0, "")
+    (written,) = Path("run").glob("energy-*/energy.json")
+    before = results("run")["energy"]["rate/mean"]
+    assert json.loads(written.read_text())["scalars"]["rate/mean"] > before + 0.1
+
+
 def test_evaluation_refuses_another_model(train, cli):
     """Settings that the weights cannot follow are refused by the name of the first weight."""
     assert train("run")[0] == 0

@@ -1,4 +1,4 @@
-"""Entry points `saformer-train`, `-eval`, `-energy`, `-data`, `-table`: one function each.
+"""Entry points `saformer-train`, `-eval`, `-energy`, `-data`, `-table`, `-plot`: a function each.
 
 Hydra composes what the first three do, and `saformer.experiment` does it.
 
@@ -18,18 +18,20 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from saformer.cluster import run_id
+from saformer import cluster
 from saformer.config import VERSION_BASE, Config, check, conf_dir
 from saformer.errors import SettingError, UserError
 from saformer.overrides import explain, restore
+from saformer.sweep import Multirun, note_failure, require_multirun, require_same_job
 
-# Why a file cannot be written: disk full, quota, read-only, no permission, a file in the way.
+# Why a file cannot be written: disk full, quota, limit, read-only, permission, a file in the way.
 NO_PLACE = {
     errno.ENOSPC,
     errno.EDQUOT,
+    errno.EFBIG,
     errno.EROFS,
     errno.EACCES,
     errno.ENOTDIR,
@@ -66,12 +68,32 @@ def table() -> None:
     _call(run)
 
 
+def plot() -> None:
+    """Figures from run folders: `saformer-plot WHAT TABLE|RUN ... [setting=value]`."""
+    from saformer.results.plots.commands import run
+
+    _call(run)
+
+
+def import_checkpoint() -> None:
+    """A checkpoint of ours from a rival's own: `saformer-import CHECKPOINT OUT model=...`."""
+    from saformer.interop.commands import run
+
+    _call(run)
+
+
 def _train(composed: DictConfig) -> float | tuple[float, ...]:
     config = check(composed)
     config.require_counted()
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if HydraConfig.get().mode is RunMode.MULTIRUN:
+        require_same_job(folder, config)
     from saformer import experiment
 
-    return experiment.train(config, Path(HydraConfig.get().runtime.output_dir))
+    if cluster.needs_own_process(config.trainer):
+        cluster.run_apart(folder)
+        return experiment.objective(config.objective, folder)
+    return experiment.train(config, folder)
 
 
 def _evaluate(composed: DictConfig) -> float:
@@ -101,25 +123,48 @@ def _run(config_name: str, task: Callable[[DictConfig], float | tuple[float, ...
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that the wording is ours
     # Hydra's parser stops reading overrides at a flag: `seed=1 -m timesteps=1,2` would be refused.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
-    OmegaConf.register_new_resolver("run_id", run_id, replace=True)
 
     def guarded(composed: DictConfig) -> float | tuple[float, ...]:
+        several = HydraConfig.get().mode is RunMode.MULTIRUN
         try:
+            cluster.prepare()
+            require_multirun(HydraConfig.get())
             return task(composed)
-        except (UserError, HydraException, OSError) as error:
+        except Exception as error:
             # In a sweep Hydra must see the failure to go on with the other jobs; alone, its own
             # line about it would only stand before ours.
-            if HydraConfig.get().mode is RunMode.MULTIRUN:
+            if several:
+                note_failure(error, in_one_line(error))
+                raise
+            if not isinstance(error, UserError | HydraException | OSError):
                 raise
             _stop(error)
 
     main = hydra.main(
         version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=config_name
     )
+    failure: BaseException | None = None
+    Multirun.current = None
     try:
+        if {"-m", "--multirun"} & set(sys.argv):
+            cluster.require_alone()
         main(guarded)()
-    except (UserError, HydraException, OmegaConfBaseException, OSError, KeyboardInterrupt) as error:
-        _stop(error)
+    except (Exception, KeyboardInterrupt) as error:
+        failure = error
+    sweep = Multirun.current
+    whole = sweep.report() if sweep else True
+    if failure is not None and not (sweep is not None and _was_told(failure, sweep)):
+        _stop(failure)
+    if not whole:
+        sys.exit(1)
+
+
+def _was_told(failure: BaseException, sweep: Multirun) -> bool:
+    """Whether a failure is that of a job, here or on a node, that the report has named."""
+    if isinstance(failure, KeyboardInterrupt):
+        return False
+    words = in_one_line(failure) or f"{type(failure).__name__}: {failure}"
+    return sweep.failed or words in sweep.reasons
 
 
 def _call(command: Callable[[list[str]], int]) -> NoReturn:
@@ -133,22 +178,36 @@ def _call(command: Callable[[list[str]], int]) -> NoReturn:
 
 def _stop(error: BaseException) -> NoReturn:
     """Exit with one line for what the user can mend; raise what is our own fault."""
+    message = in_one_line(error)
+    if message is None:
+        raise error
     code = UserError.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        code = cluster.interruption(error)[1]
+    elif isinstance(error, UserError):
+        code = error.exit_code
+    if cluster.speaks():
+        who = f" in process {cluster.rank()}" if cluster.rank() else ""
+        print(f"error{who}: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def in_one_line(error: BaseException) -> str | None:
+    """What the user can mend, in words; None for what is our own fault."""
     if isinstance(error, UserError):
-        message, code = str(error), error.exit_code
-    elif isinstance(error, KeyboardInterrupt):
-        message, code = "interrupted", 130
-    elif isinstance(error, HydraException | OmegaConfBaseException):  # some are OSErrors too
-        message = explain(error)
-    elif isinstance(error, OSError) and error.errno in NO_PLACE:
-        message = (
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return cluster.interruption(error)[0]
+    if isinstance(error, HydraException | OmegaConfBaseException):  # some are OSErrors too
+        return explain(error)
+    if (refusal := cluster.refusal(error)) is not None:
+        return refusal
+    if isinstance(error, OSError) and error.errno in NO_PLACE:
+        return (
             f"cannot write {error.filename or 'the run'}: {error.strerror}. Make room, or choose "
             "another folder with hydra.run.dir=..."
         )
-    else:
-        raise error
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(code)
+    return None
 
 
 if __name__ == "__main__":  # python -m saformer.cli: how saformer-table starts a training

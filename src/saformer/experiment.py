@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -24,7 +25,17 @@ from rich.console import Console
 from saformer.callbacks.energy import EnergyMonitor
 from saformer.callbacks.progress import progress_bar
 from saformer.callbacks.results import ResultsWriter
-from saformer.checkpoint import load_checkpoint, load_weights, require_same_model, saved_config
+from saformer.callbacks.resume import ExactResume
+from saformer.callbacks.spikes import SpikeFigures, draw_first
+from saformer.checkpoint import (
+    OWN,
+    WholeCheckpointIO,
+    load_checkpoint,
+    load_weights,
+    require_same_model,
+    saved_config,
+)
+from saformer.cluster import require_processes
 from saformer.config import Config, build, to_dict
 from saformer.data.module import SpikingDataModule
 from saformer.errors import UserError, require
@@ -32,6 +43,7 @@ from saformer.logger import build_logger, finish
 from saformer.module import SAFormerModule
 from saformer.noise import quiet
 from saformer.provenance import git_state, versions, write_json, write_run_json
+from saformer.resume import is_done, put_aside, start_point, stoppable
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +63,19 @@ def train(config: Config, run_dir: Path) -> float | tuple[float, ...]:
             the way.
     """
     quiet()
+    if is_done(run_dir, config):
+        log.info("run %s is done, and its results stand", os.path.relpath(run_dir))
+        return objective(config.objective, run_dir)
+    with stoppable():
+        _train(config, run_dir)
+    return objective(config.objective, run_dir)
+
+
+def _train(config: Config, run_dir: Path) -> None:
     saved = to_dict(config)
-    resume = _resume_from(config, run_dir)
-    if resume is not None:
-        require_same_model(resume, saved_config(load_checkpoint(resume)), saved)
+    start = start_point(run_dir, config.ckpt_path)
+    if start is not None:
+        require_same_model(start[0], saved_config(start[1]), saved)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = SpikingDataModule(config.dataset, config.augment, config.seed, config.timesteps)
     data.setup()  # before any result is written, so that the folder can be used again
@@ -68,12 +89,15 @@ def train(config: Config, run_dir: Path) -> float | tuple[float, ...]:
     try:
         trainer = _trainer(config, run_dir, logger)
         facts = {"data": data.describe(), "effective_batch": _effective_batch(config, trainer)}
+        resume = start[0] if start else None
+        put_aside(run_dir, resume)
         write_run_json(run_dir, sys.argv, config.seed, saved, extra=facts)
+        del start  # as large as the network, twice over
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
         best = trainer.checkpoint_callback
         chosen = best.best_model_path if isinstance(best, ModelCheckpoint) else None
+        if chosen:
+            load_checkpoint(chosen)  # a damaged one would be tested, and its result believed
         tested = trainer.test(
             module, data, ckpt_path=chosen or None, weights_only=True, verbose=False
         )
@@ -86,7 +110,6 @@ def train(config: Config, run_dir: Path) -> float | tuple[float, ...]:
     scores = _scores(tested)
     shown = os.path.relpath(chosen or run_dir)
     log.info("test acc %.2f %%   %s", 100 * scores["test/top1"], shown)
-    return _objective(config.objective, run_dir)
 
 
 def evaluate(config: Config, checkpoint: dict[str, Any]) -> float:
@@ -105,7 +128,8 @@ def evaluate(config: Config, checkpoint: dict[str, Any]) -> float:
     data = _data(config, checkpoint)
     scores = _test(config, checkpoint, data)
     result = _beside_run(config, "eval").with_suffix(".json")
-    write_json(result, {**scores, "data": data.describe(), "config": to_dict(config)})
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        write_json(result, {**scores, "data": data.describe(), "config": to_dict(config)})
     log.info("test acc %.2f %%   %s", 100 * scores["test/top1"], os.path.relpath(result))
     return scores["test/top1"]
 
@@ -135,6 +159,32 @@ def report_energy(config: Config, checkpoint: dict[str, Any]) -> float:
     return scores["energy/total_mJ"]
 
 
+def draw_spikes(
+    config: Config, checkpoint: dict[str, Any], images: int, out: Path | None
+) -> list[Path]:
+    """Draw firing rates, attention and spikes of a checkpoint, on the CPU and in float32.
+
+    Args:
+        config: As of `evaluate`.
+        checkpoint: As of `evaluate`.
+        images: How many of the first test images.
+        out: Where to; by default `plots-<time>/` beside the run.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: As of `evaluate`, or the test set has fewer images.
+    """
+    data = _data(config, checkpoint)
+    size = data.describe()["test"]["size"]
+    rule = f"be 1 to {size}, the size of the test set of {config.dataset.name}"
+    require(1 <= images <= size, "--images", rule, images)
+    module = SAFormerModule(config, to_dict(config)).eval()
+    load_weights(config.ckpt_path or "", checkpoint, module)
+    return draw_first(module, data, images, out or _beside_run(config, "plots"))
+
+
 def _data(config: Config, checkpoint: dict[str, Any]) -> SpikingDataModule:
     """The data of an evaluation; a model is not tested on what it was trained on."""
     data = SpikingDataModule(config.dataset, config.augment, config.seed, config.timesteps)
@@ -155,8 +205,8 @@ def _test(
     module = SAFormerModule(config, to_dict(config))
     load_weights(path, checkpoint, module)
     log.info("%s   %s", describe(module), path)
-    trainer = build(
-        config.trainer,
+    trainer = _build_trainer(
+        config,
         callbacks=[*callbacks, progress_bar()],
         logger=False,
         enable_checkpointing=False,
@@ -191,7 +241,7 @@ def _energy_monitor(config: Config, folder: Path) -> EnergyMonitor:
     return EnergyMonitor(config.energy, folder, facts)
 
 
-def _objective(names: list[str], run_dir: Path) -> float | tuple[float, ...]:
+def objective(names: list[str], run_dir: Path) -> float | tuple[float, ...]:
     """Metrics of the best epoch, from what was written about it; NaN if none was validated."""
     best = json.loads((run_dir / "results.json").read_text())["best"]
     if best is None:
@@ -213,29 +263,6 @@ def describe(module: SAFormerModule) -> str:
         f"{config.model.name} on {config.dataset.name}, T={config.timesteps}: "
         f"{params / 1e6:.2f} M parameters, {config.dataset.num_classes} classes"
     )
-
-
-def _resume_from(config: Config, run_dir: Path) -> str | None:
-    """The checkpoint that training goes on from.
-
-    A folder that holds a run already is never written over: the run goes on from its last
-    checkpoint, as a job does that was stopped and is started again in the same folder.
-    """
-    last = run_dir / "checkpoints" / "last.ckpt"
-    other = "choose another folder with hydra.run.dir=..."
-    used = (run_dir / "metrics.jsonl").exists()
-    if config.ckpt_path is not None:
-        if used and run_dir.resolve() not in Path(config.ckpt_path).resolve().parents:
-            raise UserError(
-                f"{run_dir} holds another run than ckpt_path={config.ckpt_path}: {other}"
-            )
-        return config.ckpt_path
-    if last.exists():
-        log.info("going on from %s", last)
-        return str(last)
-    if used:
-        raise UserError(f"{run_dir} holds a run without a checkpoint to go on from: {other}")
-    return None
 
 
 def _logger(config: Config, run_dir: Path, saved: dict[str, Any]) -> Logger | bool:
@@ -263,13 +290,27 @@ def _trainer(config: Config, run_dir: Path, logger: Logger | bool) -> pl.Trainer
         callbacks.append(build(node))
     if config.energy.enabled:  # first, so that others can monitor what it logs
         callbacks.insert(0, _energy_monitor(config, run_dir / "energy"))
-    trainer: pl.Trainer = build(
-        config.trainer,
-        callbacks=[*callbacks, ResultsWriter(run_dir), progress_bar()],
+    callbacks += [ExactResume(config.seed), ResultsWriter(run_dir)]
+    if config.callbacks:  # and not callbacks=none, which leaves what a run cannot do without
+        callbacks.append(SpikeFigures(run_dir / "plots"))  # last: the results stand already
+    trainer = _build_trainer(
+        config,
+        callbacks=[*callbacks, progress_bar()],
         logger=logger,
         default_root_dir=run_dir,
         enable_model_summary=False,
     )
+    trainer.strategy.checkpoint_io = WholeCheckpointIO()
+    return trainer
+
+
+def _build_trainer(config: Config, **arguments: Any) -> pl.Trainer:
+    gpu = config.trainer.get("accelerator") != "cpu" and torch.cuda.is_available()
+    if config.trainer.get("sync_batchnorm") and not gpu:
+        log.warning("sync_batchnorm is for GPUs: each process normalises by its own images")
+        arguments["sync_batchnorm"] = False
+    trainer: pl.Trainer = build(config.trainer, **arguments)
+    require_processes(trainer.num_devices, trainer.num_nodes)
     return trainer
 
 
@@ -292,7 +333,8 @@ def _require_disk(run_dir: Path, module: SAFormerModule) -> None:
     """Refuse to start a training whose checkpoints cannot be kept."""
     folder = next(parent for parent in (run_dir, *run_dir.parents) if parent.exists())
     one = 3 * sum(p.numel() * p.element_size() for p in module.parameters())  # weights, two moments
-    needed = 3 * one + 2**24  # best, last, and the next one while it is written; logs
+    kept = sum(path.exists() for path in map((run_dir / "checkpoints").joinpath, OWN))
+    needed = (len(OWN) + 1 - kept) * one + 2**24  # and the next one while it is written; logs
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from saformer.config import Config, Interval, LossConfig
@@ -76,6 +76,7 @@ class SAFormerModule(pl.LightningModule):
                 for name, k in ranks.items()
             }
         )
+        self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
         self.val_accuracy = accuracy.clone(prefix="val/")
         self.test_accuracy = accuracy.clone(prefix="test/")
 
@@ -99,17 +100,22 @@ class SAFormerModule(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._evaluate("val/loss", self.val_accuracy, *batch)
+        self._evaluate("val/loss", self.val_loss, self.val_accuracy, *batch)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._evaluate("test/loss", self.test_accuracy, *batch)
+        self._evaluate("test/loss", self.test_loss, self.test_accuracy, *batch)
 
-    def _evaluate(self, name: str, accuracy: MetricCollection, x: Tensor, y: Tensor) -> None:
-        logits = self(x)
-        loss = F.cross_entropy(logits, y)
-        self._stop_if_nonfinite(loss, x)
-        accuracy.update(logits, y)
-        self.log(name, loss, batch_size=len(x), sync_dist=True)
+    def _evaluate(
+        self, name: str, mean: MeanMetric, accuracy: MetricCollection, x: Tensor, y: Tensor
+    ) -> None:
+        if len(x):  # the share of a process may have ended before that of another
+            logits = self(x)
+            loss = F.cross_entropy(logits, y)
+            self._stop_if_nonfinite(loss, x)
+            mean.update(loss, len(x))
+            accuracy.update(logits, y)
+        # Given the loss itself, Lightning would divide by half of an odd number, rounded down.
+        self.log(name, mean, batch_size=len(x))
         self.log_dict(accuracy, batch_size=len(x), prog_bar=True)
 
     def _stop_if_nonfinite(self, loss: Tensor, x: Tensor) -> None:

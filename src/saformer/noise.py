@@ -1,4 +1,4 @@
-"""Silence five lines that say nothing about a run, and nothing else."""
+"""Silence six lines that say nothing about a run, and nothing else."""
 
 import logging
 import os
@@ -26,6 +26,8 @@ def quiet() -> None:
     ignore(r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
     # metrics.jsonl has one line for each epoch, whatever the interval of the logger.
     ignore(r"The number of training batches \(\d+\) is smaller than the logging interval")
+    # All processes log the same there, because their counts have been added up.
+    ignore(r"It is recommended to use `self\.log\('(energy|rate|neurons)/")
     ignore(r"Experiment logs directory .* exists and is not empty")
     if "SLURM_JOB_ID" not in os.environ:  # inside a job the hint is right
         ignore(r"The `srun` command is available on your system but is not used")

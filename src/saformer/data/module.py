@@ -51,6 +51,7 @@ class SpikingDataModule(pl.LightningDataModule):
         self._sets: dict[str, ArraySet | ImageSet] = {}
         self._described: dict[str, Any] = {}
         self._resident: Tensor | None = None
+        self._resumed = 0  # epochs before this start
 
     def setup(self, stage: str | None = None) -> None:
         """Read and split, once; later calls do nothing.
@@ -82,16 +83,17 @@ class SpikingDataModule(pl.LightningDataModule):
         return self._described
 
     def state_dict(self) -> dict[str, Any]:
-        """What the checkpoint keeps of the data: the split and its digests."""
-        return self.describe()
+        """What the checkpoint keeps of the data: the split, its digests, and the epochs trained."""
+        return self.describe() | {"epochs": self._epochs_done()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse to go on with other items than before.
+        """Go on in the order of the next epoch; refuse other items than before.
 
         Raises:
             CheckpointError: A set holds other items than when the checkpoint was written.
         """
         self.require_same(state_dict, list(self._sets))
+        self._resumed = state_dict.get("epochs", 0)
 
     def require_same(self, state_dict: dict[str, Any], sets: list[str]) -> None:
         """Refuse other items than a checkpoint was trained with.
@@ -116,6 +118,8 @@ class SpikingDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         sampler = EpochSampler(self._sets["train"], *self._ranks(), seed=self.seed)
+        # Lightning tells it the epoch, but only when workers have asked it for their first items.
+        sampler.set_epoch(max(self._resumed, self._epochs_done()))
         return self._loader("train", self.dataset.batch_size, sampler)
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -209,11 +213,15 @@ class SpikingDataModule(pl.LightningDataModule):
         trainer = self.trainer
         return (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
 
+    def _epochs_done(self) -> int:
+        if self.trainer is None:
+            return 0
+        done: int = self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+        return done
+
     def _eval_loader(self, name: str) -> DataLoader[Batch]:
-        part, (count, rank) = self._sets[name], self._ranks()
-        rule = f"leave each process one of the {len(part)} items of the {name} set"
-        require(len(part) >= count, "trainer.devices", rule, count)
-        return self._loader(name, self.dataset.eval_batch_size, ShareSampler(part, count, rank))
+        sampler = ShareSampler(self._sets[name], *self._ranks())
+        return self._loader(name, self.dataset.eval_batch_size, sampler)
 
     def _loader(
         self, name: str, batch_size: int, sampler: EpochSampler | ShareSampler

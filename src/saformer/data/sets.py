@@ -18,6 +18,8 @@ from saformer.data.source import Items
 from saformer.errors import DataError
 
 Batch = tuple[Tensor, Tensor]
+NOTHING = -1
+"""A key without an item; the sets leave it out."""
 
 
 class EpochSampler(DistributedSampler[int]):
@@ -32,16 +34,19 @@ class EpochSampler(DistributedSampler[int]):
 
 
 class ShareSampler(DistributedSampler[int]):
-    """Every place once, shared among the processes; torch's own repeats some to be even."""
+    """Every place once, shared among the processes; torch's own repeats some to be even.
+
+    A share that is one short ends with `NOTHING`, so that all processes have the same number of
+    batches: they meet in each of them. The last batch of some may hold no item.
+    """
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._places())
+        size: int = len(self.dataset)  # type: ignore[arg-type]
+        places = range(self.rank, size, self.num_replicas)
+        return iter([*places, *[NOTHING] * (len(self) - len(places))])
 
     def __len__(self) -> int:
-        return len(self._places())
-
-    def _places(self) -> range:
-        return range(self.rank, len(self.dataset), self.num_replicas)  # type: ignore[arg-type]
+        return -(-len(self.dataset) // self.num_replicas)  # type: ignore[arg-type]
 
 
 class ArraySet(Dataset[Batch]):
@@ -62,7 +67,7 @@ class ArraySet(Dataset[Batch]):
         return len(self.items)
 
     def __getitems__(self, keys: list[int]) -> Batch:
-        items = self.items[[key % len(self) for key in keys]]
+        items = self.items[[key % len(self) for key in keys if key != NOTHING]]
         # `index_select` copies whole items at once; x[items] is ten times slower on the CPU.
         x = items if self.resident else self.x.index_select(0, items)
         return x, self.y[items]
@@ -99,13 +104,15 @@ class ImageSet(Dataset[Batch]):
         The error of a file is returned, for the main process to raise: raised in a worker, torch
         would make a page of traceback of it.
         """
+        keys = [key for key in keys if key != NOTHING]
         items = self.items[[key % len(self) for key in keys]]
         epochs = [key // len(self) for key in keys]
         try:
             images = [self._image(*draw) for draw in zip(items.tolist(), epochs, strict=True)]
         except DataError as error:
             return error
-        return torch.stack(images), self.y[items]
+        size = self.files.size
+        return torch.stack(images) if images else torch.empty(0, 3, size, size), self.y[items]
 
     def _image(self, item: int, epoch: int) -> Tensor:
         """One square image, uint8 [3, S, S]."""
