@@ -312,14 +312,17 @@ def test_a_mistake_of_all_processes_is_told_once():
 @pytest.mark.slow
 def test_each_job_of_a_multirun_has_its_own_processes():
     """A job that fails is named and the next one trains; no process replays the sweep."""
-    done = train("-m", *SHORT, "model.dim=30,16", "sweep=seeds", "seed=3")
+    words = [word for word in SHORT if not word.startswith("dataset")]
+    done = train("-m", *words, "dataset.train_subset=5000,100", "sweep=seeds", "seed=3")
     assert done.returncode == 1
-    assert "job 1: model.dim must be divisible by 8" in done.stdout
+    assert done.stdout.count("error: dataset.train_subset must be at most 1437") == 1
+    assert "job 1: dataset.train_subset must be at most 1437" in done.stdout
+    assert "error: " not in done.stderr
     assert done.stdout.count("Starting with 2 processes") == 1
     (sweep,) = Path("outputs/saformer_tiny_digits").iterdir()
     assert sorted(path.name for path in sweep.iterdir()) == ["0", "1", "multirun.yaml"]
     (start,) = json.loads((sweep / "1/run.json").read_text())["starts"]
-    assert start["config"]["model"]["dim"] == 16 and start["config"]["seed"] == 3
+    assert start["config"]["dataset"]["train_subset"] == 100 and start["config"]["seed"] == 3
     assert (sweep / "1/results.json").exists() and (sweep / "1/.hydra/overrides.yaml").exists()
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from saformer.config import VERSION_BASE, conf_dir, to_dict
 from saformer.errors import UserError
-from saformer.sweep import as_table, find_jobs, require_same_job
+from saformer.sweep import as_table, find_jobs, require_same_run
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("trainer=debug", "logger=none", "timesteps=1", "hydra.sweep.dir=sweep")
@@ -143,13 +143,13 @@ def test_a_folder_of_another_sweep_is_refused(compose, tmp_path):
     """A job whose folder holds a run of other settings does not take its place."""
     start = {"config": to_dict(compose("timesteps=2", "seed=1")), "effective_batch": None}
     (tmp_path / "run.json").write_text(json.dumps({"starts": [start]}))
-    require_same_job(tmp_path, compose("timesteps=2", "seed=1", "logger=none"))
+    require_same_run(tmp_path, compose("timesteps=2", "seed=1", "logger=none"))
     for words, said in (
-        (["timesteps=4", "seed=1"], "timesteps=2 where this job has timesteps=4"),
-        (["timesteps=2", "seed=3"], "seed=1 where this job has seed=3"),
+        (["timesteps=4", "seed=1"], "timesteps=2 where this one has timesteps=4"),
+        (["timesteps=2", "seed=3"], "seed=1 where this one has seed=3"),
     ):
         with pytest.raises(UserError, match=said):
-            require_same_job(tmp_path, compose(*words))
+            require_same_run(tmp_path, compose(*words))
 
 
 @pytest.mark.slow

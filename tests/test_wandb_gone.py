@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import wandb
 from test_resume_killed import SHORT
 from wandb_server import Server
 
@@ -26,6 +27,7 @@ def account(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     yield
     finish()
+    wandb.teardown()  # its service remembers the server
 
 
 @pytest.fixture
@@ -81,6 +83,22 @@ def test_a_server_that_goes_away_does_not_slow_the_training(server, end, tmp_pat
     assert server.runs and "Traceback" not in (tmp_path / "err").read_text()
     assert json.loads(Path("run/results.json").read_text())["epochs"] == 6
     assert list(Path("run/wandb").glob("run-*/run-*.wandb"))  # what `wandb sync` uploads
+
+
+@pytest.mark.slow
+def test_a_wandb_that_breaks_down_does_not_end_the_run(tmp_path, monkeypatch):
+    """Its process is killed; the run says so once, and comes to its end."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    command = [sys.executable, str(ROOT / "train.py"), *SHORT, "logger=wandb"]
+    with (tmp_path / "out").open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL)
+        while "epoch 1/" not in (tmp_path / "out").read_text():
+            assert process.poll() is None
+            time.sleep(0.05)
+        subprocess.run(["pkill", "-9", "-P", str(process.pid), "wandb-core"], check=True)
+        assert process.wait(120) == 0
+    assert (tmp_path / "out").read_text().count("wandb has failed, and the run goes on") == 1
+    assert json.loads(Path("run/results.json").read_text())["epochs"] == 3
 
 
 @pytest.mark.slow

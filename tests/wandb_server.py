@@ -84,6 +84,8 @@ class _Handler(BaseHTTPRequestHandler):
                 "wandbConfig": '{"t": 1}',
             }
             return {"model": project | {"bucket": bucket}}
+        if "mutation CreateRunFiles" in query:
+            return {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": []}}
         if "query Viewer" in query:
             return {"viewer": {"id": "u", "entity": "somebody", "username": "somebody"}}
         return {}

@@ -25,7 +25,7 @@ from saformer import cluster
 from saformer.config import VERSION_BASE, Config, check, conf_dir
 from saformer.errors import SettingError, UserError
 from saformer.overrides import explain, restore
-from saformer.sweep import Multirun, note_failure, require_multirun, require_same_job
+from saformer.sweep import Multirun, note_failure, require_multirun, require_same_run
 
 # Why a file cannot be written: disk full, quota, limit, read-only, permission, a file in the way.
 NO_PLACE = {
@@ -87,7 +87,7 @@ def _train(composed: DictConfig) -> float | tuple[float, ...]:
     config.require_counted()
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode is RunMode.MULTIRUN:
-        require_same_job(folder, config)
+        require_same_run(folder, config)
     from saformer import experiment
 
     if cluster.needs_own_process(config.trainer):

@@ -174,8 +174,8 @@ def require_processes(devices: int, nodes: int) -> None:
     if started != wanted:
         raise SettingError(
             f"trainer.devices={devices} x trainer.num_nodes={nodes} does not make the {started} "
-            f"process(es) that {by} started: choose trainer=ddp, and as many devices as {by} starts "
-            "processes on a node"
+            f"process(es) that {by} started: choose trainer=ddp, and as many devices as {by} "
+            "starts processes on a node"
         )
 
 
@@ -289,14 +289,18 @@ def run_apart(folder: Path) -> None:
     ):
         assert child.stderr is not None
         for line in child.stderr:
-            if line.startswith("error: "):  # of the first rank
+            if line.startswith("error: ") and not failure:  # is told by what catches it
                 failure = line.removeprefix("error: ").rstrip()
-            else:
-                sys.stderr.write(line)
-    if abs(child.returncode) in ENDINGS or child.returncode - 128 in ENDINGS:
-        raise KeyboardInterrupt(abs(child.returncode) % 128)
-    if child.returncode:
-        raise UserError(failure or f"its process ended with exit code {child.returncode}")
+                continue
+            if told := re.match(r"error in process \d+: (.*)", line):
+                failure = failure or told[1]
+            sys.stderr.write(line)
+    code = child.returncode
+    ended_by = -code if code < 0 else code - 128  # died of it, or answered it
+    if ended_by in ENDINGS:
+        raise KeyboardInterrupt(ended_by)
+    if code:
+        raise UserError(failure or f"its process ended with exit code {code}")
 
 
 def interruption(error: KeyboardInterrupt) -> tuple[str, int]:

@@ -44,6 +44,7 @@ from saformer.module import SAFormerModule
 from saformer.noise import quiet
 from saformer.provenance import git_state, versions, write_json, write_run_json
 from saformer.resume import is_done, put_aside, start_point, stoppable
+from saformer.sweep import require_same_run
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ def train(config: Config, run_dir: Path) -> float | tuple[float, ...]:
     """
     quiet()
     if is_done(run_dir, config):
+        require_same_run(run_dir, config)
         log.info("run %s is done, and its results stand", os.path.relpath(run_dir))
         return objective(config.objective, run_dir)
     with stoppable():

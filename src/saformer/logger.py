@@ -4,12 +4,14 @@ Weights & Biases must never stop a run nor ask anything: without a login or with
 run is logged offline, and one line says how to upload it.
 """
 
+import functools
 import hashlib
 import inspect
 import io
 import logging
 import os
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,7 @@ def build_logger(
     options = {"name": run_name, "group": group, "tags": tags, "config": config_to_log} | options
     if getattr(rank_zero_only, "rank", 0) != 0:
         return WandbLogger(save_dir=run_dir)  # never logs
-    return WandbLogger(
+    return _PatientLogger(
         experiment=_start_wandb(run_dir, options), save_dir=run_dir, log_model=log_model
     )
 
@@ -77,8 +79,41 @@ def finish() -> None:
     Belongs into a `finally` block: the run is marked as failed while an exception passes by.
     """
     wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        wandb.finish(exit_code=int(sys.exc_info()[0] is not None))
+    if wandb is None or wandb.run is None:
+        return
+    code = int(sys.exc_info()[0] is not None)
+    try:
+        wandb.finish(exit_code=code)
+    except Exception as error:  # whatever it is: the run is over, and its results are written
+        log.warning("wandb could not end its run (%s)", error or type(error).__name__)
+
+
+def _or_give_up(method: Callable[..., None]) -> Callable[..., None]:
+    """A method of a logger that is not called again once it has failed."""
+
+    @functools.wraps(method)
+    def call(self: "_PatientLogger", *args: Any, **kwargs: Any) -> None:
+        if self.gone:
+            return
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:  # of wandb's process, its connection, its disk, ...
+            self.gone = True
+            log.warning("wandb has failed, and the run goes on without it: %r", error)
+
+    return call
+
+
+class _PatientLogger(WandbLogger):
+    """Lightning's WandbLogger, except that a wandb that breaks down does not break the training."""
+
+    gone = False
+    """Whether it has broken down."""
+    log_metrics = _or_give_up(WandbLogger.log_metrics)
+    log_table = _or_give_up(WandbLogger.log_table)
+    log_image = _or_give_up(WandbLogger.log_image)
+    after_save_checkpoint = _or_give_up(WandbLogger.after_save_checkpoint)
+    finalize = _or_give_up(WandbLogger.finalize)
 
 
 def _start_wandb(run_dir: Path, options: dict[str, Any]) -> Any:

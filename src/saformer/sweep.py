@@ -213,12 +213,12 @@ def require_multirun(chosen: HydraConf) -> None:
             raise SettingError(f"{group}={option} {meaning}: add -m")
 
 
-def require_same_job(folder: Path, config: Config) -> None:
-    """Refuse to take the run in a job's folder for another job.
+def require_same_run(folder: Path, config: Config) -> None:
+    """Refuse to take the run in a folder for one of other settings.
 
     Args:
-        folder: The job's folder.
-        config: Its settings.
+        folder: Folder of the run.
+        config: What is to be run there.
 
     Raises:
         UserError: The folder holds a run of other settings; the message names one.
@@ -233,8 +233,9 @@ def require_same_job(folder: Path, config: Config) -> None:
     now = defining(own, batch) | {"seed": own["seed"]}
     for name, (first, then) in differences(before, now).items():
         raise UserError(
-            f"{shown(folder)} holds a run of another sweep, with {name}={first} where this job has "
-            f"{name}={then}: choose another hydra.sweep.dir"
+            f"{shown(folder)} holds another run, with {name}={first} where this one has "
+            f"{name}={then}: choose another folder with hydra.run.dir=..., of a sweep with "
+            "hydra.sweep.dir=..."
         )
 
 

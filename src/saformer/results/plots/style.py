@@ -4,6 +4,7 @@ Colours are Okabe and Ito's, told apart by the colour-blind; whatever a colour s
 line style says too, for grey print.
 """
 
+import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -147,6 +148,7 @@ def save(fig: Figure, folder: Path, name: str) -> list[Path]:
         OSError: The folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of each table of a font
     png, pdf = folder / f"{name}.png", folder / f"{name}.pdf"
     fig.savefig(png, dpi=DPI, metadata={"Software": None})
     fig.savefig(pdf, metadata={"CreationDate": None})
