@@ -1,6 +1,7 @@
 """Every test runs in a folder of its own, with one thread, no wandb server and a clean Hydra."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,8 +18,11 @@ def clean_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     GlobalHydra.instance().clear()
+    for number, handler in handlers.items():  # a command that was interrupted leaves deaf
+        signal.signal(number, handler)
 
 
 @pytest.fixture

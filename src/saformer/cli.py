@@ -9,6 +9,7 @@ traceback.
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -182,11 +183,15 @@ def _stop(error: BaseException) -> NoReturn:
     if message is None:
         raise error
     code = UserError.exit_code
+    told = cluster.speaks()
     if isinstance(error, KeyboardInterrupt):
         code = cluster.interruption(error)[1]
+        told = cluster.rank() == 0  # all processes get the signal, and one is enough to tell it
+        for number in (signal.SIGINT, signal.SIGTERM):  # it may come twice, in the midst of leaving
+            signal.signal(number, signal.SIG_IGN)
     elif isinstance(error, UserError):
         code = error.exit_code
-    if cluster.speaks():
+    if told:
         who = f" in process {cluster.rank()}" if cluster.rank() else ""
         print(f"error{who}: {message}", file=sys.stderr)
     sys.exit(code)
