@@ -7,6 +7,7 @@ Whatever the user got wrong is answered in one line with exit code 2; our own fa
 traceback.
 """
 
+import atexit
 import errno
 import os
 import signal
@@ -187,14 +188,18 @@ def _stop(error: BaseException) -> NoReturn:
     if isinstance(error, KeyboardInterrupt):
         code = cluster.interruption(error)[1]
         told = cluster.rank() == 0  # all processes get the signal, and one is enough to tell it
-        for number in (signal.SIGINT, signal.SIGTERM):  # it may come twice, in the midst of leaving
-            signal.signal(number, signal.SIG_IGN)
+        atexit.register(_be_deaf)  # it may come twice, in the midst of leaving
     elif isinstance(error, UserError):
         code = error.exit_code
     if told:
         who = f" in process {cluster.rank()}" if cluster.rank() else ""
         print(f"error{who}: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+def _be_deaf() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def in_one_line(error: BaseException) -> str | None:
