@@ -6,6 +6,7 @@ The first run starts a server that imports the program once; every run is a fork
 import itertools
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import threading
@@ -23,7 +24,7 @@ _context.set_forkserver_preload(
 
 
 def start(
-    folder: Path, *args: str, log: str = "log", die_at: int = 0, after: float = 0.0
+    folder: Path, *args: str, log: str = "log", die_at: int = 0, how: str | float = "before"
 ) -> BaseProcess:
     """Start `train.py args` in a folder; what it prints goes to the file `log` there.
 
@@ -34,10 +35,11 @@ def start(
         folder: Working folder.
         args: The command line.
         log: Name of the file.
-        die_at: Kill it before its `die_at`-th change of a file; 0 lets it live.
-        after: Seconds from then to the kill.
+        die_at: Kill it at its `die_at`-th change of a file; 0 lets it live.
+        how: `before` the change; `within` it, when the first of what is written is in the file; or
+            so many seconds after.
     """
-    process = _context.Process(target=_train, args=(folder, args, log, die_at, after))
+    process = _context.Process(target=_train, args=(folder, args, log, die_at, how))
     process.start()
     return process
 
@@ -50,7 +52,7 @@ def finish(folder: Path, *args: str, **options: Any) -> int:
     return process.exitcode
 
 
-def _train(folder: Path, args: tuple[str, ...], log: str, die_at: int, after: float) -> None:
+def _train(folder: Path, args: tuple[str, ...], log: str, die_at: int, how: str | float) -> None:
     os.chdir(folder)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
@@ -67,8 +69,15 @@ def _train(folder: Path, args: tuple[str, ...], log: str, die_at: int, after: fl
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         writes = event == "open" and isinstance(args[2], int) and args[2] & WRITING
-        if (writes or event in CHANGES) and next(changes) == die_at:
-            threading.Timer(after, die).start() if after else die()
+        if not (writes or event in CHANGES) or next(changes) != die_at:
+            return
+        if how == "before":
+            die()
+        elif how == "within":  # the kernel kills what writes more into a file than this
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+        else:
+            threading.Timer(float(how), die).start()
 
     sys.addaudithook(hook)
     try:

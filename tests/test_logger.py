@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import wandb
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
 from saformer.errors import SettingError
@@ -20,6 +21,7 @@ def stranger(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("NETRC", str(tmp_path / "home" / "netrc"))
+    wandb.teardown()  # it remembers the login, or that there was none, of earlier tests
     yield
     finish()
 

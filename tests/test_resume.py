@@ -43,22 +43,36 @@ def signalled(number: int, where: str, **when: int) -> str:
 @pytest.mark.parametrize(
     ("number", "code", "word", "when"),
     [
-        (
-            signal.SIGINT,
-            130,
-            "interrupted",
+        pytest.param(
+            *(signal.SIGINT, 130, "interrupted"),
             {"where": "on_train_batch_end", "epoch": 1, "batch": 5},
+            id="training",
         ),
-        (signal.SIGTERM, 143, "stopped by SIGTERM", {"where": "on_validation_end", "epoch": 2}),
-        (signal.SIGTERM, 143, "stopped by SIGTERM", {"where": "on_fit_end", "epoch": 3}),
-        (signal.SIGINT, 130, "interrupted", {"where": "on_test_start", "epoch": 3}),
+        pytest.param(
+            *(signal.SIGTERM, 143, "stopped by SIGTERM"),
+            {"where": "on_validation_end", "epoch": 2},
+            id="validation",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *(signal.SIGTERM, 143, "stopped by SIGTERM"),
+            {"where": "on_fit_end", "epoch": 3},
+            id="between",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *(signal.SIGINT, 130, "interrupted"),
+            {"where": "on_test_start", "epoch": 3},
+            id="test",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["training", "validation", "between", "test"],
 )
 def test_a_signal_leaves_a_run_that_goes_on(cli, whole, number, code, word, when):
     """Ctrl-C and SIGTERM: their exit codes, one line, and the same end after a second start."""
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    stopped, _out, err = cli("train", *SHORT, signalled(number, **when))
+    stopped, out, err = cli("train", *SHORT, signalled(number, **when))
+    assert "a start with hydra.run.dir=run goes on from here\n" in out
     assert (stopped, err) == (code, f"error: {word}\n")
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     assert not Path("run/results.json").exists()
@@ -70,6 +84,7 @@ def test_a_signal_leaves_a_run_that_goes_on(cli, whole, number, code, word, when
     assert len(json.loads(Path("run/run.json").read_text())["starts"]) == 2
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_its_first_epoch_starts_again(cli, whole):
     """Without a checkpoint the run begins anew in its folder; old metrics are put aside."""
     Path("run/energy").mkdir(parents=True)
@@ -93,6 +108,7 @@ def zeros(path: Path) -> None:
     path.write_bytes(content[:start] + bytes(4096) + content[start + 4096 :])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", [half, zeros])
 def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(cli, whole, spoil):
     """One line says so, the epoch after it is trained again, and its old metrics drop out."""
@@ -138,18 +154,26 @@ def test_a_damaged_best_checkpoint_is_not_tested(cli, whole):
 
 
 def test_a_finished_run_is_not_trained_again(cli, whole):
-    """Started again it says that it is done; more epochs, or a checkpoint named, go on from it."""
+    """Started again it says that it is done, and nothing is changed."""
     run = copy(whole)
     before = {path: path.read_bytes() for path in run.glob("[!.]*") if path.suffix == ".json"}
     code, out, err = cli("train", *SHORT)
     assert (code, err) == (0, "")
     assert out == "run run is done, and its results stand\n"
     assert {path: path.read_bytes() for path in before} == before
-    code, out, _err = cli("train", *SHORT, "epochs=4")
+
+
+@pytest.mark.slow
+def test_a_finished_run_goes_on_to_more_epochs(cli, whole):
+    """With a checkpoint named; the results so far are put aside."""
+    run = copy(whole)
+    before = (run / "results.json").read_bytes()
+    more = ("epochs=4", "ckpt_path=run/checkpoints/last.ckpt")
+    code, _out, _err = cli("train", *SHORT, *more)
     assert code == 0
-    assert "going on from run/checkpoints/last.ckpt after epoch 3" in out
     assert json.loads((run / "results.json").read_text())["epochs"] == 4
-    assert (run / "results-1.json").read_bytes() == before[run / "results.json"]
+    assert (run / "results-1.json").read_bytes() == before
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 4
 
 
 def test_a_checkpoint_of_half_an_epoch_is_for_evaluation_only(cli):

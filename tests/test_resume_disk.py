@@ -29,7 +29,11 @@ def disk() -> Iterator[Path | None]:
 
 
 @pytest.mark.parametrize(
-    ("left", "file"), [(0, "metrics.jsonl"), (2**16, "checkpoints/last.ckpt")], ids=["full", "64K"]
+    ("left", "file"),
+    [
+        pytest.param(0, "metrics.jsonl", marks=pytest.mark.slow),
+        (2**16, "checkpoints/last.ckpt"),
+    ],
 )
 def test_a_full_disk_keeps_the_last_good_checkpoint(cli, disk, left, file):
     """One line names the file; the checkpoint of the first epoch is whole, and no part is left."""

@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -46,24 +47,26 @@ def outcome(folder: Path) -> dict:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [(), ("callbacks=ema", "callbacks.ema.decay=0.9")], ids=str)
-def test_a_run_killed_at_any_moment_ends_as_one_never_stopped(tmp_path, options):
-    """kill -9 at 20 moments from start to end: before, between and after changes of files."""
+def test_a_run_killed_at_any_moment_ends_as_one_never_stopped(tmp_path):
+    """kill -9 at 20 moments from start to end: before a file is changed, in the middle of it, and
+    some time later."""
+    command = (*SHORT, "callbacks=ema", "callbacks.ema.decay=0.9")
     whole = tmp_path / "whole"
     whole.mkdir()
-    assert finish(whole, *SHORT, *options) == 0
+    assert finish(whole, *command) == 0
     expected = outcome(whole)
     draw = random.Random(0)
     changes = int((whole / "changes").read_text())
-    # Every second one in the middle of what is done between two changes, or soon after it.
-    kills = [(draw.randrange(1, changes), i % 2 * draw.uniform(0, 0.2)) for i in range(20)]
+    kinds = ("before", "within", draw.uniform(0, 0.1), draw.uniform(0, 0.3))
+    kills = [(draw.randrange(1, changes), kinds[i % len(kinds)]) for i in range(20)]
 
     def killed_and_resumed(number: int) -> dict:
         folder = tmp_path / str(number)
         folder.mkdir()
-        die_at, after = kills[number]
-        assert finish(folder, *SHORT, *options, die_at=die_at, after=after) in (-9, 0)
-        assert finish(folder, *SHORT, *options, log="again") == 0, (folder / "again").read_text()
+        die_at, how = kills[number]
+        died = finish(folder, *command, die_at=die_at, how=how)
+        assert died in (-signal.SIGKILL, -signal.SIGXFSZ) or isinstance(how, float)
+        assert finish(folder, *command, log="again") == 0, (folder / "again").read_text()
         assert not list(folder.rglob("*.part"))
         return outcome(folder)
 

@@ -35,6 +35,7 @@ NOISE = "+callbacks.noise={_target_:misfortunes.Noise}"
         ("energy.every_n_epochs=2", "neuron=plif"),
         ("augment=cifar", "dataset.flippable=true", "augment.cutmix=1.0"),
         ("dataset.num_workers=2",),
+        ("callbacks=ema", "callbacks.ema.decay=0.9"),
         SCALER,
         (NOISE,),
     ],
@@ -49,7 +50,9 @@ def test_an_option_goes_on_exactly(cli, tmp_path, monkeypatch, options):
     monkeypatch.chdir(tmp_path / "stopped")
     end = signalled(signal.SIGTERM, "on_train_batch_start", epoch=1, batch=6)
     assert cli("train", *SHORT, *options, end)[0] == 143
-    assert cli("train", *SHORT, *options)[0] == 0
+    code, out, _err = cli("train", *SHORT, *options)
+    assert code == 0
+    assert "going on from run/checkpoints/last.ckpt after epoch 1\n" in out
     assert outcome(Path()) == outcome(tmp_path / "whole")
 
 

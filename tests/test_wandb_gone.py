@@ -25,9 +25,10 @@ def account(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    wandb.teardown()  # it remembers the login, or that there was none, of earlier tests
     yield
     finish()
-    wandb.teardown()  # its service remembers the server
+    wandb.teardown()  # and its service the server
 
 
 @pytest.fixture
@@ -36,6 +37,7 @@ def server(monkeypatch):
     with Server() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         yield server
+        finish()
         server.shutdown()
 
 

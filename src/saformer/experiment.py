@@ -68,8 +68,12 @@ def train(config: Config, run_dir: Path) -> float | tuple[float, ...]:
         require_same_run(run_dir, config)
         log.info("run %s is done, and its results stand", os.path.relpath(run_dir))
         return objective(config.objective, run_dir)
-    with stoppable():
-        _train(config, run_dir)
+    try:
+        with stoppable():
+            _train(config, run_dir)
+    except KeyboardInterrupt:
+        log.info("a start with hydra.run.dir=%s goes on from here", os.path.relpath(run_dir))
+        raise
     return objective(config.objective, run_dir)
 
 

@@ -28,7 +28,7 @@ def quiet() -> None:
     ignore(r"The number of training batches \(\d+\) is smaller than the logging interval")
     # All processes log the same there, because their counts have been added up.
     ignore(r"It is recommended to use `self\.log\('(energy|rate|neurons)/")
-    ignore(r"Experiment logs directory .* exists and is not empty")
+    ignore(r"(Experiment logs|Checkpoint) directory .* exists and is not empty")
     if "SLURM_JOB_ID" not in os.environ:  # inside a job the hint is right
         ignore(r"The `srun` command is available on your system but is not used")
 

@@ -102,6 +102,10 @@ def stoppable() -> Iterator[None]:
     It holds the signal's number. A job of Slurm is given back to the queue before.
     """
     own = os.getpid()
+    heard: list[int] = []
+
+    def hear(number: int, _: FrameType | None) -> None:
+        heard.append(number)
 
     def stop(number: int, _: FrameType | None) -> None:
         if os.getpid() != own:  # a worker of a loader, forked from here
@@ -114,7 +118,7 @@ def stoppable() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, *NOTICES)}
     for number in NOTICES:
         if before[number] == signal.SIG_DFL:  # a launcher's own stays
-            signal.signal(number, stop if heeds_notices() else signal.SIG_IGN)
+            signal.signal(number, stop if heeds_notices() else hear)
     try:
         yield
     except BaseException as end:
@@ -125,6 +129,8 @@ def stoppable() -> Iterator[None]:
             if isinstance(error, KeyboardInterrupt):
                 raise error from None
             error = error.__context__
+        if heard:  # the first process has left, and this one failed for want of it
+            raise KeyboardInterrupt(heard[0]) from None
         raise
     finally:
         for number, handler in before.items():  # Lightning has switched Ctrl-C off

@@ -34,10 +34,10 @@ class RunCheckpoint(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         before = Path(state_dict["best_model_path"])
         here = Path(self.dirpath or "") / before.name
-        alone = not (before.is_file() or here.is_file())
-        if state_dict["best_model_path"] and (alone or (here != before and self.monitor is None)):
+        moved = here != before
+        if not (before.is_file() or here.is_file()) or (moved and self.monitor is None):
             return  # the checkpoint came without the best, which begins anew
-        if state_dict["best_model_path"] and here != before:
+        if moved:
             _copy_unless_there(before, here)
             state_dict = state_dict | {
                 "dirpath": self.dirpath,
