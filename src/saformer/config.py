@@ -16,7 +16,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from saformer.data.settings import AugmentConfig, DatasetConfig
 from saformer.energy.settings import EnergyConfig
 from saformer.errors import SettingError, require
-from saformer.models.settings import AttentionConfig, ModelConfig, NeuronConfig
+from saformer.models.settings import AttentionConfig, Encoding, ModelConfig, NeuronConfig
 from saformer.suggest import suggest
 
 VERSION_BASE = "1.3"
@@ -168,6 +168,12 @@ class Config:
         rule = f"be 0 for {data.name}, where a mirrored image is of another class"
         rule += " (dataset.flippable=true lets it pass)"
         require(data.flippable or flip == 0, "augment.hflip", rule, flip)
+        if self.model.encoding is Encoding.rate:
+            require(data.events is None, "model.encoding", "be direct for events", "rate")
+            rule = "be [0] with model.encoding=rate, whose probabilities are pixels in 0..1"
+            require(not any(data.mean), "dataset.mean", rule, data.mean)
+            rule = rule.replace("[0]", "[1]")
+            require(set(data.std) == {1.0}, "dataset.std", rule, data.std)
 
     def require_counted(self) -> None:
         """Refuse to train towards a count that some epochs, or all, will not make."""

@@ -2,12 +2,15 @@
 
 import copy
 import itertools
+import re
 
 import pytest
 import torch
 from lively import images, lively
 from snntorch import Leaky
 from torch import nn
+
+from saformer.errors import SettingError
 
 MODEL_PRESETS = ["saformer_2_256", "saformer_4_256", "saformer_2_384", "saformer_4_384"]
 READINGS = [
@@ -65,6 +68,38 @@ def test_logits_do_not_depend_on_batch_mates(backbone, overrides):
         shuffled = model(x[order])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(together[:, order], shuffled, rtol=1e-5, atol=1e-5)
+
+
+def test_rate_coding_spikes_at_the_rate_of_the_pixels(backbone):
+    """Zeros and ones, drawn anew at every step and pass; the mean is the pixel; 0 never, 1 always."""
+    model = backbone("ablation=rate_coding", "timesteps=2000")
+    x = torch.linspace(-0.5, 1.5, 64).view(1, 1, 8, 8)
+    torch.manual_seed(0)
+    spikes = model.encode(x)
+    assert spikes.shape == (2000, 1, 1, 8, 8)
+    assert set(spikes.unique().tolist()) == {0.0, 1.0}
+    mean, p = spikes.mean(0), x.clamp(0, 1)
+    assert ((mean - p).abs() <= 5 * (p * (1 - p) / 2000).sqrt() + 1e-6).all()
+    assert not torch.equal(spikes, model.encode(x))
+    frames = spikes[:, 0].unsqueeze(0)
+    assert torch.equal(model.encode(frames)[:, 0], frames[0])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ((), "dataset.mean must be [0] with model.encoding=rate"),
+        (("dataset.mean=[0]",), "dataset.std must be [1] with model.encoding=rate"),
+        (
+            ("experiment=digits_events", "dataset.mean=[0]", "dataset.std=[1]"),
+            "model.encoding must be direct for events, not rate",
+        ),
+    ],
+)
+def test_rate_coding_wants_pixels(compose, overrides, message):
+    """Normalised pixels are no probabilities, and events are spikes already."""
+    with pytest.raises(SettingError, match=re.escape(message)):
+        compose("model.encoding=rate", *overrides)
 
 
 @pytest.mark.parametrize("overrides", VARIANTS, ids=lambda o: " ".join(o) or "default")

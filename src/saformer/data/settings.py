@@ -77,7 +77,8 @@ class DatasetConfig:
     crop_pct: float = 1.0
     """Share of the side that is kept of an image decoded for evaluation (ImageNet)."""
     mean: list[float]
-    """Per-channel mean of the training images, in units of 0..1 (of counts for event frames)."""
+    """Mean of the training images in units of 0..1 (of counts for event frames), for each channel or
+    one for all."""
     std: list[float]
     """Per-channel standard deviation, same units."""
     flippable: bool = True
@@ -122,8 +123,8 @@ class DatasetConfig:
         require(min(self.std, default=1) > 0, "dataset.std", "be positive", self.std)
         for name in ("mean", "std"):
             value = getattr(self, name)
-            rule = f"have one value per channel ({self.in_channels})"
-            require(len(value) == self.in_channels, f"dataset.{name}", rule, value)
+            rule = f"have one value, or one per channel ({self.in_channels})"
+            require(len(value) in (1, self.in_channels), f"dataset.{name}", rule, value)
 
 
 class RandAugmentOps(str, Enum):

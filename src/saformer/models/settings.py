@@ -114,6 +114,13 @@ class DWCPlace(str, Enum):
     none = "none"
 
 
+class Encoding(str, Enum):
+    """How an image becomes T inputs: shown T times, or as random spikes at the rate of its pixels."""
+
+    direct = "direct"
+    rate = "rate"
+
+
 class StemKind(str, Enum):
     """`sps`: Spikformer's patch splitting; `spikingformer`: neurons first, and no skip."""
 
@@ -296,6 +303,8 @@ class ModelConfig:
     """Hidden width of the MLP over D."""
     patch_size: int = 4
     """Stride of the stem: 1, 2, 4, 8 or 16; its last log2(patch_size) stages pool by two."""
+    encoding: Encoding = Encoding.direct
+    """How an image becomes T inputs; event frames are T inputs as they are."""
     stem: StemKind = StemKind.sps
     """How images become tokens."""
     stem_depth: int = 4

@@ -10,15 +10,16 @@ from saformer.errors import require
 from saformer.models.block import Block
 from saformer.models.hierarchy import build_stages
 from saformer.models.neuron import build_neuron
-from saformer.models.settings import AttentionConfig, ModelConfig, NeuronConfig
+from saformer.models.settings import AttentionConfig, Encoding, ModelConfig, NeuronConfig
 from saformer.models.stem import build_stem
 
 
 class SpikingTransformer(nn.Module):
     """Spiking vision transformer: images to logits at every timestep, [T, B, K].
 
-    Takes float images [B, C, H, W], which are shown T times (direct encoding), or event frames
-    [B, T, C, H, W]. A forward pass starts from zero state and leaves none.
+    Takes float images [B, C, H, W], which are shown T times (direct encoding) or, with
+    `model.encoding=rate`, turned into T random maps of spikes; or event frames [B, T, C, H, W]. A
+    forward pass starts from zero state and leaves none.
 
     Convolution and linear weights start from a normal distribution of standard deviation 0.02 cut
     off at two of them, biases at zero, BatchNorm at scale one and shift zero, as in
@@ -53,6 +54,7 @@ class SpikingTransformer(nn.Module):
         rule = f"be divisible by model.patch_size={model.patch_size}"
         require(divisible, "dataset.image_size", rule, image_size)
         self.timesteps = timesteps
+        self.encoding = model.encoding
         num_tokens = (image_size // model.patch_size) ** 2
         if model.stages is None:
             self.stem = build_stem(in_channels, model, neuron)
@@ -71,10 +73,15 @@ class SpikingTransformer(nn.Module):
         self.to(memory_format=torch.channels_last)  # 1x1 convolutions and pooling run faster
 
     def encode(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] repeated, or event frames [B, T, C, H, W], to [T, B, C, H, W]."""
+        """Images [B, C, H, W], or event frames [B, T, C, H, W], to [T, B, C, H, W].
+
+        Images are repeated, or give a spike at each step with the probability of their pixel in
+        0..1, independently: rate coding, as `snntorch.spikegen.rate` has it.
+        """
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-            return x.expand(self.timesteps, *x.shape)
+            x = x.expand(self.timesteps, *x.shape)
+            return x if self.encoding is Encoding.direct else torch.bernoulli(x.clamp(0, 1))
         if x.shape[1] != self.timesteps:
             raise ValueError(f"{x.shape[1]} frames were given to a model of T={self.timesteps}")
         return x.transpose(0, 1)
