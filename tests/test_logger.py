@@ -99,6 +99,18 @@ def test_wandb_can_be_disabled(monkeypatch, tmp_path):
     assert not list((tmp_path / "run").rglob("*.wandb"))
 
 
+def test_an_agent_names_the_run(monkeypatch, tmp_path):
+    """`wandb agent` says which run of its sweep it starts; else the folder is the name."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_RUN_ID", "ofasweep")
+    assert build({"kind": "wandb", "project": "test"}, tmp_path / "run").version == "ofasweep"
+    finish()
+    monkeypatch.delenv("WANDB_RUN_ID")
+    ids = {build({"kind": "wandb", "project": "test"}, tmp_path / "run").version, finish()}
+    ids |= {build({"kind": "wandb", "project": "test"}, tmp_path / "run").version}
+    assert len(ids - {None}) == 1 and "ofasweep" not in ids
+
+
 def test_csv_keeps_the_file_of_an_earlier_start(tmp_path):
     """A resumed run writes beside its first metrics.csv, not over it."""
     for value in (1.0, 2.0):

@@ -129,7 +129,8 @@ def _start_wandb(run_dir: Path, options: dict[str, Any]) -> Any:
         raise SettingError(f"logger.{unknown[0]} is not an argument of wandb.init")
     # The same folder is the same run, also after a restart; `resume` lets also an upload with
     # `wandb sync` append the second start to the first, which would else be written over.
-    options.setdefault("id", hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:16])
+    if "WANDB_RUN_ID" not in os.environ:  # `wandb agent` has named the run before it starts it
+        options.setdefault("id", hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:16])
     options.setdefault("resume", "allow")
     options["dir"] = str(run_dir)
     settings = {"finish_timeout": FINISH_SECONDS} | (options.pop("settings", None) or {})

@@ -71,7 +71,7 @@ def test_logits_do_not_depend_on_batch_mates(backbone, overrides):
 
 
 def test_rate_coding_spikes_at_the_rate_of_the_pixels(backbone):
-    """Zeros and ones, drawn anew at every step and pass; the mean is the pixel; 0 never, 1 always."""
+    """Zeros and ones, drawn anew at each step and pass, with the pixel as their mean."""
     model = backbone("ablation=rate_coding", "timesteps=2000")
     x = torch.linspace(-0.5, 1.5, 64).view(1, 1, 8, 8)
     torch.manual_seed(0)

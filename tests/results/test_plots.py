@@ -19,9 +19,9 @@ from matplotlib.text import Text
 from PIL import Image
 from plot_runs import fabricate
 
+from saformer import style
 from saformer.errors import SettingError
 from saformer.results import commands
-from saformer.results.plots import style
 from saformer.results.plots.bars import bars
 from saformer.results.plots.labels import Labels
 from saformer.results.plots.pareto import front, pareto
@@ -422,7 +422,7 @@ def test_nothing_is_changed_for_others():
     code = (
         "import matplotlib, sys; rc = matplotlib.rcParams\n"
         "before = {name: rc[name] for name in rc if name != 'backend'}\n"  # asked for, it is chosen
-        "from saformer.results.plots import commands, style\n"
+        "from saformer import style\nfrom saformer.results.plots import commands\n"
         "with style.printed(): assert rc['pdf.fonttype'] == 42\n"
         "assert before == {name: rc[name] for name in before}\n"
         "sys.exit('torch' in sys.modules or 'matplotlib.pyplot' in sys.modules)"

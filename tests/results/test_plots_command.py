@@ -9,8 +9,8 @@ import pytest
 import yaml
 from plot_runs import fabricate, leave_run
 
+from saformer import style
 from saformer.results import commands
-from saformer.results.plots import style
 from saformer.results.plots.commands import KINDS
 from saformer.results.plots.curves import curves, read
 from saformer.results.settings import read_table

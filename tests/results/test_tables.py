@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from saformer.cli import train
+from saformer.errors import SettingError
 from saformer.results import commands, render
 from saformer.results.collect import find
 from saformer.results.settings import read_table, table_names, table_path
@@ -148,7 +149,7 @@ def test_a_deleted_run_is_missing_with_its_command(cli, outputs):
     command = f"python train.py ablation=no_dwc {' '.join(SMALL)} seed=1"
     assert [row.commands(Path("outputs")) for row in table.rows] == [[], [command]]
     _, out, _ = cli("table", "mine.yaml", *SMALL)
-    assert "1 of 4 runs are missing" in out and f"\n{command}  # no DWC | none\n" in out
+    assert "1 of 4 runs are missing" in out and f"\n# no DWC | none\n{command}\n" in out
     assert f"% missing: {command}" in render.latex(table)
     assert command in render.markdown(table)
     (line,) = [line for line in out.splitlines() if line.startswith("  no DWC")]
@@ -478,6 +479,14 @@ def test_reading_runs_is_quick(outputs):
     assert time.process_time() - start < 2
     code = "import sys, saformer.results.commands; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_runs_may_go_to_a_new_folder(tmp_path):
+    """With --run the folder of --outputs need not be there; a file is refused."""
+    assert commands.require_folders("new", "", makes_runs=True) == Path("new")
+    Path("file").touch()
+    with pytest.raises(SettingError, match="--outputs file is not a folder"):
+        commands.require_folders("file", "", makes_runs=True)
 
 
 @pytest.mark.slow

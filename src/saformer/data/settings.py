@@ -77,7 +77,7 @@ class DatasetConfig:
     crop_pct: float = 1.0
     """Share of the side that is kept of an image decoded for evaluation (ImageNet)."""
     mean: list[float]
-    """Mean of the training images in units of 0..1 (of counts for event frames), for each channel or
+    """Mean of the training images in units of 0..1 (event frames: of counts), for each channel, or
     one for all."""
     std: list[float]
     """Per-channel standard deviation, same units."""

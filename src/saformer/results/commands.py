@@ -55,7 +55,7 @@ def run(words: list[str]) -> int:
     if not names:
         known = ", ".join(table_names())
         raise SettingError(f"saformer-table what? Type saformer-table NAME: {known}")
-    outputs, failed = require_folders(typed.outputs, typed.out), []
+    outputs, failed = require_folders(typed.outputs, typed.out, typed.run), []
     for name, config in [titled(name, settings) for name in names]:
         rows = compose_rows(name, config, settings)
         out = Path(typed.out or f"outputs/tables/{name}-{datetime.now():%Y-%m-%d_%H-%M-%S}")
@@ -88,13 +88,15 @@ def _parse(words: list[str]) -> argparse.Namespace:
     return parser.parse_intermixed_args(words)
 
 
-def require_folders(outputs: str, out: str) -> Path:
-    """The folder that runs lie in, as it was typed; the default may not be there yet.
+def require_folders(outputs: str, out: str, makes_runs: bool = False) -> Path:
+    """The folder that runs lie in, as it was typed; the default may not be there yet, nor any if
+    runs are to be made.
 
     Raises:
         SettingError: It is no folder, or the one for what is made is a file.
     """
-    if outputs != "outputs" and not Path(outputs).is_dir():
+    new = not Path(outputs).exists() and (makes_runs or outputs == "outputs")
+    if not new and not Path(outputs).is_dir():
         raise SettingError(f"--outputs {outputs} is not a folder")
     if out and Path(out).exists() and not Path(out).is_dir():
         raise SettingError(f"--out {out} is a file: name a folder")

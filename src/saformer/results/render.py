@@ -109,7 +109,7 @@ def latex(table: Table) -> str:
         body += [_latex_row(row) for row in rows]
     notes = r" \\ {}".join(map(escape, drawn.notes))
     lines = [
-        *(f"% missing: {' '.join(command.split())}" for command in missing(table)),
+        *(f"% missing: {' '.join(line.split())}" for line in missing(table)),
         "% needs \\usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
@@ -165,11 +165,14 @@ def csv_text(table: Table) -> str:
 
 
 def missing(table: Table) -> list[str]:
-    """The commands that make what is missing, each before a comment that names its row."""
+    """The commands that make what is missing, each below a comment that names its row.
+
+    On a line of its own, because zsh takes a comment behind a command that is typed for arguments.
+    """
     lines = []
     for row in table.rows:
         for command in row.commands(table.outputs):
-            lines.append(f"{command}  # {row.name}")
+            lines += [f"# {row.name}", command]
     return lines
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from saformer import style
 from saformer.errors import SettingError, require
 from saformer.results.collect import shown
 from saformer.results.commands import collect, compose_rows, require_folders, titled
-from saformer.results.plots import style
 from saformer.results.plots.bars import bars
 from saformer.results.plots.curves import curves, read
 from saformer.results.plots.pareto import pareto

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from saformer import style
 from saformer.errors import SettingError
 from saformer.results import render
 from saformer.results.collect import Run, find, shown
-from saformer.results.plots import style
 from saformer.results.plots.points import ENERGY, energy_label
 
 ENERGY_METRIC = "energy/total_mJ"

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
+from saformer import style
 from saformer.errors import SettingError
 from saformer.results.match import defining
-from saformer.results.plots import style
 from saformer.results.plots.points import (
     ENERGY,
     Point,
