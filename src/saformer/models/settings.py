@@ -115,7 +115,7 @@ class DWCPlace(str, Enum):
 
 
 class Encoding(str, Enum):
-    """How an image becomes T inputs: shown T times, or as random spikes at the rate of its pixels."""
+    """How an image becomes T inputs: shown T times, or T random spikes at a pixel's rate."""
 
     direct = "direct"
     rate = "rate"
