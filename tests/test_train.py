@@ -252,6 +252,16 @@ def test_too_little_room_is_told_before_the_training(train, monkeypatch):
     assert not Path("run/checkpoints").exists()
 
 
+@pytest.mark.parametrize("able", [False, True])
+def test_a_cpu_without_bf16_is_warned_of(train, monkeypatch, able):
+    """Where bf16 must be emulated it is many times slower: one line says so before training."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    short = ("epochs=1", "dataset.train_subset=100", "energy=off", "callbacks=none")
+    code, out, err = train("run", "trainer.precision=bf16-mixed", *short)
+    assert code == 0, err
+    assert ("this CPU has no bf16 arithmetic" in out) is not able
+
+
 def test_missing_data_is_told_in_one_line(train, monkeypatch):
     """A dataset that is not there is answered with where it was looked for and how to get it."""
     from saformer.data.readers import fashion_mnist

@@ -315,9 +315,22 @@ def _build_trainer(config: Config, **arguments: Any) -> pl.Trainer:
     if config.trainer.get("sync_batchnorm") and not gpu:
         log.warning("sync_batchnorm is for GPUs: each process normalises by its own images")
         arguments["sync_batchnorm"] = False
+    if not gpu and "bf16" in str(config.trainer.get("precision")) and not _computes_bf16():
+        log.warning(
+            "trainer.precision=%s: this CPU has no bf16 arithmetic (avx512_bf16, amx_bf16) and "
+            "will be many times slower than with trainer.precision=32-true",
+            config.trainer["precision"],
+        )
     trainer: pl.Trainer = build(config.trainer, **arguments)
     require_processes(trainer.num_devices, trainer.num_nodes)
     return trainer
+
+
+def _computes_bf16() -> bool:
+    """Whether the CPU has instructions for bf16; yes where PyTorch is too old to say."""
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    names = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+    return not able or any(able.get(name, False) for name in names)
 
 
 def _effective_batch(config: Config, trainer: pl.Trainer) -> int:
