@@ -3,11 +3,13 @@
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+COMPILED = os.path.join(tempfile.gettempdir(), "saformer-tests-inductor")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel; threads would fight
 
 
@@ -18,6 +20,7 @@ def clean_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", COMPILED)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     GlobalHydra.instance().clear()

@@ -1,7 +1,10 @@
 """Train, evaluate, resume and reconfigure from the command line, on real images."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -339,3 +342,17 @@ def test_a_compiled_backbone_keeps_its_checkpoint_names(train, cli):
     """compile=true trains, and its checkpoint loads into a model that is not compiled."""
     assert train("run", "compile=true", "epochs=1")[0] == 0
     assert cli("eval", "ckpt_path=run/checkpoints/best.ckpt", "compile=false")[0] == 0
+
+
+@pytest.mark.slow
+def test_what_is_compiled_is_kept_for_the_next_run(tmp_path):
+    """It goes to the user's cache, and a second process finds all of it there."""
+    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    env.pop("TORCHINDUCTOR_CACHE_DIR")
+    short = ("epochs=1", "dataset.train_subset=100", "neuron.backend=compile", "callbacks=none")
+    command = [sys.executable, "-m", "saformer.cli", *SHORT, *short, "energy=off"]
+    kept = []
+    for run in ("a", "b"):
+        subprocess.run([*command, f"hydra.run.dir={run}"], env=env, check=True, capture_output=True)
+        kept.append(sorted(tmp_path.glob("cache/saformer/inductor/**/*.so")))
+    assert kept[0] and kept[1] == kept[0]

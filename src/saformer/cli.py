@@ -123,6 +123,7 @@ def _checkpoint(composed: DictConfig) -> tuple[Config, dict[str, Any]]:
 def _run(config_name: str, task: Callable[[DictConfig], float | tuple[float, ...]]) -> None:
     """Run `task` under Hydra and turn the user's mistakes into one line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that the wording is ours
+    _keep_compiled()
     # Hydra's parser stops reading overrides at a flag: `seed=1 -m timesteps=1,2` would be refused.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
 
@@ -159,6 +160,20 @@ def _run(config_name: str, task: Callable[[DictConfig], float | tuple[float, ...
         _stop(failure)
     if not whole:
         sys.exit(1)
+
+
+def _keep_compiled() -> None:
+    """Keep what torch.compile makes in the user's cache, so that the next run starts fast.
+
+    PyTorch's own place is the temporary folder, which a restart or the end of a job clears.
+    """
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = cache / "saformer" / "inductor"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # a home that cannot be written, or none
+        return
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 
 def _was_told(failure: BaseException, sweep: Multirun) -> bool:
