@@ -45,7 +45,7 @@ def run(seed: int, folder: Path, overrides: list[str]) -> dict[str, float]:
 
 
 def main(name: str = "digits", settings: Sequence[str] = ()) -> None:
-    """Measure, print a table, write benchmarks/results/<name>.json.
+    """Measure, print a table, write benchmarks/results/<kind>/<name>.json.
 
     Args:
         name: Of the file.

@@ -171,7 +171,7 @@ def layout_order(source: Source, files: int) -> list[int]:
 
 
 def main() -> None:
-    """Measure, print a table, write benchmarks/results/event_frames.json."""
+    """Measure, print a table, write benchmarks/results/<kind>/event_frames.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=32)
     parser.add_argument("--events", type=int, default=169_000)

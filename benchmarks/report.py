@@ -1,6 +1,12 @@
-"""What the benchmarks share: a table on the terminal, and a JSON file with machine and commit."""
+"""What the benchmarks share: a table on the terminal, and a JSON file with machine and commit.
+
+Results lie in a folder for each kind of machine, benchmarks/results/<kind>/, so that those of one
+never replace those of another.
+"""
 
 import json
+import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,16 +20,37 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 
 
+def machine_kind(facts: dict[str, Any]) -> str:
+    """A folder's name for all machines of a kind: amd-epyc-2-cores, nvidia-h100-80gb-hbm3.
+
+    Args:
+        facts: What `saformer.provenance.machine` says.
+    """
+    accelerators = facts["accelerators"]
+    several = [str(len(accelerators))] if len(accelerators) > 1 else []
+    words = (
+        [*several, accelerators[0]] if accelerators else [facts["cpu"], f"{facts['cores']} cores"]
+    )
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
+
+
 def table(header: list[str], rows: list[list[Any]]) -> None:
-    """Print rows under a header."""
+    """Print rows under a header; without a terminal rich would squeeze them into 80 columns."""
     grid = Table(*header)
     for row in rows:
         grid.add_row(*map(str, row))
-    Console().print(grid)
+    Console(width=None if sys.stdout.isatty() else 140).print(grid)
+
+
+def results_folder() -> Path:
+    """Where results of this machine go; made if needed."""
+    folder = RESULTS / machine_kind(machine())
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def save(name: str, measured: dict[str, Any]) -> None:
-    """Write benchmarks/results/<name>.json: command, machine, code, and what came out.
+    """Write benchmarks/results/<kind>/<name>.json: command, machine, code, and what came out.
 
     The name of the host is left out: it says nothing about the machine.
     """
@@ -37,7 +64,6 @@ def save(name: str, measured: dict[str, Any]) -> None:
         "dirty": code["dirty"],
         **measured,
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+    path = results_folder() / f"{name}.json"
     path.write_text(json.dumps(record, indent=2) + "\n")
-    print(f"wrote {path.relative_to(ROOT)}")
+    print(f"wrote {os.path.relpath(path)}")

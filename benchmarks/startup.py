@@ -1,5 +1,6 @@
 """How long the command line takes to answer: `python -m benchmarks.startup`."""
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -16,16 +17,19 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Interleaved rounds, medians of nine."""
+    """Interleaved rounds, medians; writes benchmarks/results/<kind>/startup.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    args = parser.parse_args()
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for _ in range(9):
+    for _ in range(args.rounds):
         for name, command in COMMANDS.items():
             start = time.perf_counter()
             subprocess.run([sys.executable, *command], capture_output=True)
             seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     table(["command", "median s"], [[name, f"{value:.2f}"] for name, value in medians.items()])
-    save("startup", {"median_s": medians, "all_s": seconds})
+    save("startup", {**vars(args), "median_s": medians, "all_s": seconds})
 
 
 if __name__ == "__main__":

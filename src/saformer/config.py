@@ -16,7 +16,13 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from saformer.data.settings import AugmentConfig, DatasetConfig
 from saformer.energy.settings import EnergyConfig
 from saformer.errors import SettingError, require
-from saformer.models.settings import AttentionConfig, Encoding, ModelConfig, NeuronConfig
+from saformer.models.settings import (
+    AttentionConfig,
+    Encoding,
+    MemoryConfig,
+    ModelConfig,
+    NeuronConfig,
+)
 from saformer.suggest import suggest
 
 VERSION_BASE = "1.3"
@@ -146,6 +152,8 @@ class Config:
     """Loss."""
     energy: EnergyConfig
     """What is counted of energy and firing rates."""
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    """What training keeps for the backward pass."""
     objective: list[str]
     """Metrics of the best epoch that a run returns, for sweepers."""
     trainer: dict[str, Any]
@@ -174,6 +182,10 @@ class Config:
             require(not any(data.mean), "dataset.mean", rule, data.mean)
             rule = rule.replace("[0]", "[1]")
             require(set(data.std) == {1.0}, "dataset.std", rule, data.std)
+        for name, default in vars(MemoryConfig()).items():
+            value = getattr(self.memory, name)
+            rule = f"stay {default.value} with compile=true, which chooses itself what to keep"
+            require(value is default or not self.compile, f"memory.{name}", rule, value)
 
     def require_counted(self) -> None:
         """Refuse to train towards a count that some epochs, or all, will not make."""

@@ -68,6 +68,7 @@ class SAFormerModule(pl.LightningModule):
             image_size=config.dataset.image_size,
             num_classes=num_classes,
             timesteps=config.timesteps,
+            memory=config.memory,
         )
         ranks = {"top1": 1, "top5": 5} if num_classes > 5 else {"top1": 1}
         accuracy = MetricCollection(

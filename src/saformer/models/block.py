@@ -6,7 +6,7 @@ T timesteps, B batch, D width, H W height and width.
 from torch import Tensor, nn
 
 from saformer.models.attention import build_attention
-from saformer.models.layers import ConvBN
+from saformer.models.layers import ConvBN, Layers
 from saformer.models.neuron import build_neuron
 from saformer.models.settings import (
     AttentionConfig,
@@ -41,7 +41,7 @@ class MLP(nn.Module):
         layers.append(ConvBN(hidden, dim, 1, bias=True))
         if not membrane:
             layers.append(build_neuron(neuron))
-        self.layers = nn.Sequential(*layers)
+        self.layers = Layers(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.layers(x)

@@ -9,7 +9,7 @@ T timesteps, B batch, C channels, H W height and width.
 from torch import Tensor, nn
 
 from saformer.models.block import Block
-from saformer.models.layers import ConvBN, MaxPool
+from saformer.models.layers import ConvBN, Layers, MaxPool
 from saformer.models.neuron import build_neuron
 from saformer.models.settings import AttentionConfig, ModelConfig, NeuronConfig, StageConfig
 from saformer.models.spike_ops import ResidualAdd
@@ -37,12 +37,12 @@ class PatchEmbedding(nn.Module):
         for i, pools in enumerate(stage.pool):
             convolution = ConvBN(widths[i], widths[i + 1], 3)
             pooling = [MaxPool()] if pools else []
-            layers.append(nn.Sequential(convolution, *pooling, build_neuron(neuron)))
+            layers.append(Layers(convolution, *pooling, build_neuron(neuron)))
         stride = 2 ** sum(stage.pool[stage.skip_from :])
         skip = ConvBN(widths[stage.skip_from], widths[-1], 1, stride=stride)
-        self.before = nn.Sequential(*layers[: stage.skip_from])
-        self.main = nn.Sequential(*layers[stage.skip_from :])
-        self.skip = nn.Sequential(skip, build_neuron(neuron))
+        self.before = Layers(*layers[: stage.skip_from])
+        self.main = Layers(*layers[stage.skip_from :])
+        self.skip = Layers(skip, build_neuron(neuron))
         self.add = ResidualAdd()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,7 +6,15 @@ unfolding them again are views, and BatchNorm pools its statistics over time as 
 T timesteps, B batch, C channels, H W height and width.
 """
 
+from collections.abc import Iterable
+from functools import partial
+
+import torch
 from torch import Tensor, nn
+
+from saformer.models.neuron import MultiStepLeaky
+from saformer.models.pooling import LeanMaxPool2d
+from saformer.models.recompute import recomputed
 
 
 class ConvBN(nn.Module):
@@ -50,15 +58,69 @@ class ConvBN(nn.Module):
 
 
 class MaxPool(nn.Module):
-    """Max-pooling 3x3 at stride 2 (on spikes: an OR): [T, B, C, H, W] -> [T, B, C, H/2, W/2]."""
+    """Max-pooling 3x3 (on spikes: an OR): [T, B, C, H, W] -> [T, B, C, H/stride, W/stride].
 
-    def __init__(self) -> None:
+    Args:
+        stride: Step of the window, in pixels.
+    """
+
+    def __init__(self, stride: int = 2) -> None:
         super().__init__()
-        self.pool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.pool = LeanMaxPool2d(kernel_size=3, stride=stride, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.pool(x.flatten(0, 1))
         return y.unflatten(0, x.shape[:2])
+
+
+class Layers(nn.Sequential):
+    """Layers one after the other.
+
+    With `recompute`, which the backbone sets, training keeps what a convolution gives, and computes
+    BatchNorm and the membranes of the neurons behind it again.
+    """
+
+    recompute = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        return in_turn(self, x, self.recompute and self.training)
+
+
+def in_turn(layers: Iterable[nn.Module], x: Tensor, recompute: bool) -> Tensor:
+    """Apply layers one after the other, with what `Layers` says of `recompute`."""
+    # Compiled, the compiler chooses what to keep.
+    recompute &= torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    for first, *behind in _from_convolution_to_neuron(layers):
+        if recompute and isinstance(first, ConvBN) and behind:
+            parts = (first.bn, *behind)
+            run = partial(_normalise_and_fire, parts, x.shape[:2])
+            x = recomputed(run, first.conv(x.flatten(0, 1)), parts)
+        else:
+            for layer in (first, *behind):
+                x = layer(x)
+    return x
+
+
+def _from_convolution_to_neuron(layers: Iterable[nn.Module]) -> list[list[nn.Module]]:
+    """The layers in order: convolutions with what follows up to a neuron, and others alone."""
+    groups: list[list[nn.Module]] = []
+    start: int | None = None  # of the last convolution, while no neuron followed
+    for layer in layers:
+        groups.append([layer])
+        if isinstance(layer, ConvBN):
+            start = len(groups) - 1
+        elif isinstance(layer, MultiStepLeaky) and start is not None:
+            groups[start:] = [[one for group in groups[start:] for one in group]]
+            start = None
+    return groups
+
+
+def _normalise_and_fire(parts: tuple[nn.Module, ...], steps: torch.Size, y: Tensor) -> Tensor:
+    norm, *behind = parts
+    x: Tensor = norm(y).unflatten(0, steps)
+    for layer in behind:
+        x = layer(x)
+    return x
 
 
 def freeze(module: nn.Module) -> None:

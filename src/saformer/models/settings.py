@@ -135,6 +135,34 @@ class Residual(str, Enum):
     sew = "sew"
 
 
+class SpikeStore(str, Enum):
+    """How a spike is kept for the backward pass: as it is, in a byte, or in a bit."""
+
+    float = "float"
+    byte = "byte"
+    bit = "bit"
+
+
+class Recompute(str, Enum):
+    """What the backward pass computes again: `neurons`, BatchNorm and the membranes behind it;
+    `blocks`, every block as a whole, and neurons elsewhere.
+    """
+
+    none = "none"
+    neurons = "neurons"
+    blocks = "blocks"
+
+
+@dataclass(kw_only=True)
+class MemoryConfig:
+    """What training keeps for the backward pass: time for memory, at the same results."""
+
+    spikes: SpikeStore = SpikeStore.bit
+    """How spikes are kept."""
+    recompute: Recompute = Recompute.none
+    """What is computed again instead of kept."""
+
+
 @dataclass(kw_only=True)
 class SurrogateConfig:
     """Derivative that stands in for the step function in the backward pass."""

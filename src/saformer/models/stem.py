@@ -9,7 +9,7 @@ import math
 
 from torch import Tensor, nn
 
-from saformer.models.layers import ConvBN, MaxPool
+from saformer.models.layers import ConvBN, Layers, MaxPool
 from saformer.models.neuron import build_neuron
 from saformer.models.settings import ModelConfig, NeuronConfig, Residual, StemKind
 from saformer.models.spike_ops import ResidualAdd
@@ -62,10 +62,10 @@ class SpikingPatchStem(nn.Module):
                 stages.append(build_neuron(neuron))
             if i >= _first_pool(model):
                 stages.append(MaxPool())
-        self.stages = nn.Sequential(*stages)
+        self.stages = Layers(*stages)
         position = ConvBN(model.dim, model.dim, 3)
         lif = build_neuron(neuron)
-        self.position = nn.Sequential(lif, position) if membrane else nn.Sequential(position, lif)
+        self.position = Layers(lif, position) if membrane else Layers(position, lif)
         self.add = ResidualAdd()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class PreActivationStem(nn.Module):
             if i >= _first_pool(model):
                 stages.append(MaxPool())
             stages.append(ConvBN(widths[i + 1], widths[i + 2], 3))
-        self.stages = nn.Sequential(*stages)
+        self.stages = Layers(*stages)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.stages(x)

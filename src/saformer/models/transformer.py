@@ -3,14 +3,28 @@
 T timesteps, B batch, C image channels, D width, H W height and width, N = H*W tokens, K classes.
 """
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
 from saformer.errors import require
+from saformer.models.attention.branch import AttentionBranch
 from saformer.models.block import Block
 from saformer.models.hierarchy import build_stages
+from saformer.models.layers import Layers
+from saformer.models.memory import SpikeKeeper
 from saformer.models.neuron import build_neuron
-from saformer.models.settings import AttentionConfig, Encoding, ModelConfig, NeuronConfig
+from saformer.models.recompute import recomputed
+from saformer.models.settings import (
+    AttentionConfig,
+    Encoding,
+    MemoryConfig,
+    ModelConfig,
+    NeuronConfig,
+    Recompute,
+    SpikeStore,
+)
 from saformer.models.stem import build_stem
 
 
@@ -33,6 +47,7 @@ class SpikingTransformer(nn.Module):
         image_size: Side of the image in pixels.
         num_classes: Classes K.
         timesteps: Timesteps T.
+        memory: What training keeps for the backward pass; changes no result.
 
     Raises:
         SettingError: The image cannot be cut into patches of `model.patch_size`.
@@ -48,6 +63,7 @@ class SpikingTransformer(nn.Module):
         image_size: int,
         num_classes: int,
         timesteps: int,
+        memory: MemoryConfig | None = None,
     ) -> None:
         super().__init__()
         divisible = image_size % model.patch_size == 0
@@ -71,6 +87,17 @@ class SpikingTransformer(nn.Module):
         self.head = nn.Linear(model.dim, num_classes)
         self.apply(_init_weights)
         self.to(memory_format=torch.channels_last)  # 1x1 convolutions and pooling run faster
+        self._save_memory(memory or MemoryConfig())
+
+    def _save_memory(self, memory: MemoryConfig) -> None:
+        self.recompute_blocks = memory.recompute is Recompute.blocks
+        packs = memory.spikes is not SpikeStore.float
+        self.keeper = SpikeKeeper(self, memory.spikes) if packs else None
+        if memory.recompute is not Recompute.none:
+            inside = set(self.blocks.modules()) if self.recompute_blocks else set()
+            for module in self.modules():
+                if isinstance(module, Layers | AttentionBranch) and module not in inside:
+                    module.recompute = True
 
     def encode(self, x: Tensor) -> Tensor:
         """Images [B, C, H, W], or event frames [B, T, C, H, W], to [T, B, C, H, W].
@@ -87,8 +114,14 @@ class SpikingTransformer(nn.Module):
         return x.transpose(0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.blocks(self.stem(self.encode(x)))
-        logits: Tensor = self.head(self.head_lif(x.mean((3, 4))))
+        # Compiled, the compiler chooses what to keep.
+        learns = self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        with self.keeper.keeping() if self.keeper and learns else nullcontext():
+            x = self.stem(self.encode(x))
+            for block in self.blocks:
+                again = self.recompute_blocks and learns
+                x = recomputed(block, x, [block]) if again else block(x)
+            logits: Tensor = self.head(self.head_lif(x.mean((3, 4))))
         return logits
 
 

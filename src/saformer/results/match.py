@@ -16,7 +16,7 @@ FREE = (
     # Names, and places of files. A row is found by its seed apart from the rest.
     *("name", "model.name", "seed", "ckpt_path", "data_dir", "dataset.root", "dataset.cache_dir"),
     # How fast it goes.
-    *("compile", "neuron.backend", "dataset.eval_batch_size", "dataset.num_workers"),
+    *("compile", "memory", "neuron.backend", "dataset.eval_batch_size", "dataset.num_workers"),
     *("dataset.device_resident", "trainer.accelerator", "trainer.strategy"),
     *("trainer.deterministic", "trainer.inference_mode", "trainer.num_sanity_val_steps"),
     # What an optimizer step adds up; the product of these is compared instead: effective_batch.

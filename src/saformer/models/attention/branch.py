@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from saformer.models.layers import ConvBN
+from saformer.models.layers import ConvBN, Layers, in_turn
 from saformer.models.neuron import build_neuron
 from saformer.models.settings import (
     AttentionConfig,
@@ -33,6 +33,8 @@ class AttentionBranch(nn.Module, ABC):
         neuron: Settings of the neurons.
     """
 
+    recompute = False  # as of `Layers`
+
     def __init__(
         self,
         dim: int,
@@ -57,7 +59,7 @@ class AttentionBranch(nn.Module, ABC):
         # Same threshold as the mask neuron: behind it a lone gated spike must be able to pass.
         self.lif_parallel = build_neuron(neuron, v_threshold=0.5) if parallel else None
         self.proj = ConvBN(dim, dim, 1, bias=True)
-        self.dwc_series = nn.Sequential(build_neuron(neuron), depthwise()) if series else None
+        self.dwc_series = Layers(build_neuron(neuron), depthwise()) if series else None
         self.lif_out: nn.Module = nn.Identity() if membrane else build_neuron(neuron)
 
     @abstractmethod
@@ -79,11 +81,8 @@ class AttentionBranch(nn.Module, ABC):
         y, u = self.attend(self.lif_in(x))
         if self.dwc_parallel is not None and self.lif_parallel is not None:
             y = self.lif_parallel(y + self.dwc_parallel(u))
-        y = self.proj(y)
-        if self.dwc_series is not None:
-            y = self.dwc_series(y)
-        y = self.lif_out(y)
-        return y
+        behind = [self.proj, *(self.dwc_series or ()), self.lif_out]
+        return in_turn(behind, y, self.recompute and self.training)
 
     def heads(self, x: Tensor) -> Tensor:
         """[T, B, D, H, W] -> [T, B, h, d, N], a view."""
@@ -95,6 +94,6 @@ def join_heads(y: Tensor, like: Tensor) -> Tensor:
     return y.flatten(2, 3).unflatten(3, like.shape[3:])
 
 
-def projection(dim: int, config: AttentionConfig, neuron: NeuronConfig) -> nn.Sequential:
+def projection(dim: int, config: AttentionConfig, neuron: NeuronConfig) -> Layers:
     """Query, key or value: SN(BN(W x))."""
-    return nn.Sequential(ConvBN(dim, dim, 1, bias=config.qkv_bias), build_neuron(neuron))
+    return Layers(ConvBN(dim, dim, 1, bias=config.qkv_bias), build_neuron(neuron))

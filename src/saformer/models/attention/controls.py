@@ -8,24 +8,20 @@ D width.
 
 from torch import nn
 
-from saformer.models.layers import ConvBN, freeze
+from saformer.models.layers import ConvBN, Layers, freeze
 from saformer.models.neuron import build_neuron
 from saformer.models.settings import AttentionConfig, ModelConfig, NeuronConfig, Residual
 
 
-def dwconv(
-    dim: int, model: ModelConfig, config: AttentionConfig, neuron: NeuronConfig
-) -> nn.Sequential:
+def dwconv(dim: int, model: ModelConfig, config: AttentionConfig, neuron: NeuronConfig) -> Layers:
     """BN(DW(SN(x))), or SN(BN(DW(x))) with the SEW residual."""
     mixer = ConvBN(dim, dim, config.kernel_size, groups=dim)
     if model.residual is Residual.membrane:
-        return nn.Sequential(build_neuron(neuron), mixer)
-    return nn.Sequential(mixer, build_neuron(neuron))
+        return Layers(build_neuron(neuron), mixer)
+    return Layers(mixer, build_neuron(neuron))
 
 
-def pooling(
-    dim: int, model: ModelConfig, config: AttentionConfig, neuron: NeuronConfig
-) -> nn.Sequential:
+def pooling(dim: int, model: ModelConfig, config: AttentionConfig, neuron: NeuronConfig) -> Layers:
     """The same with an average of the k x k neighbours, zeros beyond the border, for DW.
 
     As a convolution, so that its additions are counted. PoolFormer takes the input off again,

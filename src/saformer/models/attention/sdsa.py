@@ -6,11 +6,11 @@ spikes value, and those of the mask query and key.
 T timesteps, B batch, D width, h heads, d = D/h, H W height and width, N = H*W tokens.
 """
 
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from saformer.models.attention.aggregation import TOKENS, SpikeAggregation
 from saformer.models.attention.branch import AttentionBranch, join_heads, projection
+from saformer.models.layers import MaxPool
 from saformer.models.settings import AttentionConfig, ModelConfig, NeuronConfig
 from saformer.models.spike_ops import SpikeMask
 
@@ -30,16 +30,11 @@ class SDSA(AttentionBranch):
         self.and_kv = SpikeMask()
         self.mask = SpikeAggregation(TOKENS, num_tokens, config, neuron)
         self.gate = SpikeMask()
-        self.erode = config.erode
+        # Over the last two axes: H and W or, in heads, d and N.
+        self.pool = MaxPool(stride=1) if config.erode else nn.Identity()
 
     def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        q, k, v = self.q(x), self._pool(self.k(x)), self._pool(self.v(x))
-        kv = self._pool(self.and_kv(self.heads(k), self.heads(v)))
-        y = self._pool(self.gate(self.mask(kv), self.heads(q)))
+        q, k, v = self.q(x), self.pool(self.k(x)), self.pool(self.v(x))
+        kv = self.pool(self.and_kv(self.heads(k), self.heads(v)))
+        y = self.pool(self.gate(self.mask(kv), self.heads(q)))
         return join_heads(y, like=x), q
-
-    def _pool(self, x: Tensor) -> Tensor:
-        """3x3 max-pooling over the last two axes, if at all: H and W, or, in heads, d and N."""
-        if not self.erode:
-            return x
-        return F.max_pool2d(x.flatten(0, 1), 3, stride=1, padding=1).unflatten(0, x.shape[:2])

@@ -1,4 +1,4 @@
-"""CIFAR batches, ours beside PIL image by image: `python -m benchmarks.cifar_pipeline`.
+"""CIFAR batches, ours beside PIL image by image: `python -m benchmarks.data`.
 
 The peers' way is a `DataLoader` over PIL images with torchvision's transforms, one image at a time;
 ours is the loader of `SpikingDataModule` over one uint8 array, with augmentation in batches. Both
@@ -82,7 +82,7 @@ def images_per_second(batches: Iterator[Tensor]) -> float:
 
 
 def main() -> None:
-    """Measure, print a table, write benchmarks/results/cifar_pipeline.json."""
+    """Measure, print a table, write benchmarks/results/<kind>/data.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=10_000)
@@ -124,7 +124,7 @@ def main() -> None:
             for name, row in result.items()
         ],
     )  # fmt: skip
-    save("cifar_pipeline", {**vars(args), "threads": 1, "recipes": result})
+    save("data", {**vars(args), "threads": 1, "recipes": result})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What counting costs beside a plain forward pass: `python -m benchmarks.energy_counting`.
+"""What counting costs beside a plain forward pass: `python -m benchmarks.energy`.
 
 A middle-sized network (dim 192, two blocks, 32 x 32 pixels, T = 4) is evaluated without gradients,
 as our Trainer does it, plainly and under each tool; its neurons run on our backend `torch` and, for
@@ -190,7 +190,7 @@ def measure(model: nn.Module, batch_size: int, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print tables, write benchmarks/results/energy_counting.json."""
+    """Measure, print tables, write benchmarks/results/<kind>/energy.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[4, 16])
     parser.add_argument("--rounds", type=int, default=15)
@@ -204,7 +204,7 @@ def main() -> None:
             print(f"neurons on backend {backend.value}, batches of {size}")
             with torch.no_grad():
                 measured.append({"backend": backend.value, **measure(model, size, args.rounds)})
-    save("energy_counting", {**vars(args), "measured": measured})
+    save("energy", {**vars(args), "measured": measured})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""One neuron layer, forward and backward, on every backend: `python -m benchmarks.neuron`.
+"""One neuron layer, forward and backward, on every backend: `python -m benchmarks.lif`.
 
-The yardsticks are the loop that snnTorch's documentation shows (stock `snn.Leaky`, x[t] each step)
-and the time to move the 24 bytes that a neuron-step cannot do without: forward reads x and writes
-spike and membrane, backward reads gradient and membrane and writes the gradient of x. Rounds are
-interleaved, so that ratios hold on a busy machine.
+The yardsticks are the loop that snnTorch's documentation shows (stock `snn.Leaky`, x[t] each step),
+SpikingJelly's multi-step `LIFNode`, which on a CPU runs in plain torch, and the time to move the 24
+bytes that a neuron-step cannot do without: forward reads x and writes spike and membrane, backward
+reads gradient and membrane and writes the gradient of x. Rounds are interleaved, so that ratios
+hold on a busy machine.
 
 By itself glibc asks the system for every large tensor anew, and a benchmark of one layer then times
 page faults; `--malloc tuned` (the default) keeps the memory, as a whole training more or less does.
@@ -18,6 +19,7 @@ from collections.abc import Callable
 
 import snntorch as snn
 import torch
+from spikingjelly.activation_based import functional, neuron
 from torch import Tensor
 
 from benchmarks.report import save, table
@@ -41,6 +43,30 @@ def stock_loop(x: Tensor) -> Tensor:
         spike, mem = neuron(x[t], mem)
         spikes.append(spike)
     return torch.stack(spikes)
+
+
+class SpikingJelly:
+    """Its LIFNode with tau = 2 and the input not scaled: the same equations.
+
+    Args:
+        compiled: Whether torch.compile has it.
+    """
+
+    def __init__(self, compiled: bool) -> None:
+        self.node = neuron.LIFNode(
+            tau=1 / (1 - BETA),
+            decay_input=False,
+            v_threshold=THRESHOLD,
+            detach_reset=True,
+            step_mode="m",
+        )
+        if compiled:
+            self.node.compile()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        functional.reset_net(self.node)
+        spikes: Tensor = self.node(x)
+        return spikes
 
 
 def ours(backend: Backend) -> Callable[[Tensor], Tensor]:
@@ -67,7 +93,7 @@ def copy_seconds(x: Tensor, other: Tensor) -> float:
 
 
 def main() -> None:
-    """Measure, print a table, write benchmarks/results/neuron.json."""
+    """Measure, print a table, write benchmarks/results/<kind>/lif.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", type=int, nargs="+", default=[4, 32, 96, 32, 32])
     parser.add_argument("--rounds", type=int, default=9)
@@ -75,15 +101,17 @@ def main() -> None:
     parser.add_argument("--malloc", choices=("tuned", "default"), default="tuned")
     args = parser.parse_args()
     if args.malloc == "tuned" and "MALLOC_MMAP_MAX_" not in os.environ:  # read at process start
-        command = [sys.executable, "-m", "benchmarks.neuron", *sys.argv[1:]]
+        command = [sys.executable, "-m", "benchmarks.lif", *sys.argv[1:]]
         os.execve(sys.executable, command, {**os.environ, **KEEP_MEMORY})
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     x = (torch.randn(args.shape) * 1.5 + 0.6).requires_grad_()
     gradient = torch.randn(args.shape)
     other = torch.empty(args.shape)
-    layers = {
+    layers: dict[str, Callable[[Tensor], Tensor]] = {
         "snn.Leaky, x[t]": stock_loop,
+        "SpikingJelly": SpikingJelly(compiled=False),
+        "SpikingJelly, compiled": SpikingJelly(compiled=True),
         "loop": ours(Backend.loop),
         "torch": ours(Backend.torch),
         "compile": ours(Backend.compile),
@@ -113,7 +141,7 @@ def main() -> None:
     ]
     table(["backend", "median ms", "times faster", "x copy floor"], rows)
     result = {**vars(args), "median_s": median, "speedup": speedup, "of_floor": of_floor}
-    save("neuron" if args.malloc == "tuned" else "neuron_default_malloc", result)
+    save("lif" if args.malloc == "tuned" else "lif_default_malloc", result)
 
 
 if __name__ == "__main__":

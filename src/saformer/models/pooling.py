@@ -1,0 +1,62 @@
+"""Max-pooling that keeps for the backward pass what it needs: where each maximum was.
+
+PyTorch's own keeps its input too, of which it only needs the shape, and places as int64.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+class LeanMaxPool2d(nn.MaxPool2d):
+    """nn.MaxPool2d with the same results and gradients, to the bit."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Compiled, the pooling is the compiler's, and so is what to keep.
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            y: Tensor = super().forward(x)
+            return y
+        window = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+        y = _MaxPool.apply(x, window)
+        return y
+
+
+class _MaxPool(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, window: tuple[Any, ...]) -> Tensor:
+        y, places = F.max_pool2d_with_indices(x, *window)
+        small = x.shape[-2] * x.shape[-1] <= torch.iinfo(torch.int16).max
+        ctx.save_for_backward(places.to(torch.int16 if small else torch.int32))
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        ctx.memory_format = torch.channels_last if last else torch.contiguous_format
+        ctx.shape, ctx.window = x.shape, window
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (places,) = ctx.saved_tensors
+        gx = torch.empty(
+            ctx.shape,
+            dtype=grads[0].dtype,
+            device=grads[0].device,
+            memory_format=ctx.memory_format,
+        )
+        kernel, stride, padding, dilation, ceil = (
+            value if isinstance(value, bool) else _pair(value) for value in ctx.window
+        )
+        # Of its input the kernel reads shape and layout, which are those of the gradient.
+        _backward(
+            grads[0], gx, kernel, stride, padding, dilation, ceil, places.long(), grad_input=gx
+        )
+        return gx, None
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else value
+
+
+_backward = torch.ops.aten.max_pool2d_with_indices_backward.grad_input
