@@ -166,6 +166,7 @@ def test_sampled_spikes_are_those_of_neurons(network):
 def test_a_recording_leaves_the_network_as_it_was(network):
     """No hook, weight, statistic, membrane or random number differs; logits are the network's."""
     model = network("attention=ssa", "neuron.backend=loop")
+    hooks = [len(module._forward_hooks) for module in model.modules()]
     with torch.no_grad():
         logits = model(IMAGES).mean(0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -176,7 +177,7 @@ def test_a_recording_leaves_the_network_as_it_was(network):
         found = record(model, IMAGES)
     assert torch.equal(found.logits, logits)
     assert torch.equal(torch.get_rng_state(), drawn[0]) and random.getstate() == drawn[1]
-    assert not any(module._forward_hooks for module in model.modules())
+    assert [len(module._forward_hooks) for module in model.modules()] == hooks
     after = model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
@@ -185,7 +186,7 @@ def test_a_recording_leaves_the_network_as_it_was(network):
     assert not model.training
     with pytest.raises(RuntimeError):
         record(model, IMAGES.repeat(1, 2, 1, 1))
-    assert not any(module._forward_hooks for module in model.modules())
+    assert [len(module._forward_hooks) for module in model.modules()] == hooks
 
 
 def test_a_compiled_network_is_recorded_eagerly(network):

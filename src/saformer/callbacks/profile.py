@@ -77,7 +77,7 @@ class StepProfile(Callback):
         os.environ.setdefault("KINETO_LOG_LEVEL", "6")
         self.steps = steps
         self._ends: list[float] = []
-        self._compile_s = 0.0
+        self._compile_s = self._compiled_before = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         config = getattr(pl_module, "config", None)
@@ -85,6 +85,7 @@ class StepProfile(Callback):
             raise SettingError(
                 "compile=true leaves the profile no layers to tell apart: type compile=false"
             )
+        self._compiled_before = _compile_seconds()
         self._ends = [time.perf_counter()]
 
     def on_train_batch_end(
@@ -100,7 +101,7 @@ class StepProfile(Callback):
         self._ends.append(time.perf_counter())
         done = len(self._ends) - 1
         if done == 1:
-            self._compile_s = _compile_seconds()
+            self._compile_s = _compile_seconds() - self._compiled_before
         if done == WARMUP + self.steps:
             self._start(trainer, pl_module)
         elif done == WARMUP + 2 * self.steps:
