@@ -69,22 +69,24 @@ def ours(
     model: str = "spikformer_4_384",
     backend: Backend = Backend.torch,
     memory: MemoryConfig | None = None,
+    whole: bool = False,
 ) -> Network:
-    """One of our networks."""
+    """One of our networks, compiled as a whole if asked for."""
     config = composed(case, model)
     config.neuron.backend = backend
-    return Network(
-        SpikingTransformer(
-            config.model,
-            config.attention,
-            config.neuron,
-            in_channels=case.channels,
-            image_size=config.dataset.image_size,
-            num_classes=config.dataset.num_classes,
-            timesteps=case.timesteps,
-            memory=memory,
-        )
+    module = SpikingTransformer(
+        config.model,
+        config.attention,
+        config.neuron,
+        in_channels=case.channels,
+        image_size=config.dataset.image_size,
+        num_classes=config.dataset.num_classes,
+        timesteps=case.timesteps,
+        memory=memory,
     )
+    if whole:
+        module.compile()
+    return Network(module)
 
 
 def with_neurons(case: Case, kind: Callable[[MultiStepLeaky], nn.Module]) -> Network:
@@ -215,6 +217,7 @@ LEAN = MemoryConfig(recompute=Recompute.neurons)
 NETWORKS: dict[str, Entry] = {
     "ours": Entry("ours, neurons on torch", ours),
     "ours-compile": Entry("ours, neurons on compile", partial(ours, backend=Backend.compile)),
+    "ours-compile-whole": Entry("ours, compile=true", partial(ours, whole=True)),
     "ours-plain": Entry("ours, spikes kept as floats", partial(ours, memory=PLAIN)),
     "ours-lean": Entry("ours, neurons recomputed", partial(ours, memory=LEAN)),
     "sj": Entry("SpikingJelly", spikingjelly),

@@ -259,3 +259,14 @@ def test_the_small_benchmarks_run(benchmark):
         file = f"{name}_default_malloc" if name == "lif" else name
         assert "┃" in out and f"{file}.json" in out
         assert result(folder, file)["rounds"] == 1
+
+
+def test_the_page_shows_what_was_measured():
+    """The table of training steps in docs/speed.md is the stored result, to the digit shown."""
+    (path,) = (ROOT / "benchmarks" / "results").glob("*/train_step.json")
+    measured = json.loads(path.read_text())["measured"]
+    for name, one in measured.items():
+        cells = [f"{1e3 * one['median_s']:.0f}"]
+        cells += [f"{one[f'time_over_{reference}']:.2f}" for reference in train_step.REFERENCES]
+        cells += [f"{one['peak_MiB']:.0f}", f"{one['peak_MiB'] / measured['sj']['peak_MiB']:.2f}"]
+        assert f"| {' | '.join([NETWORKS[name].label, *cells])} |" in PAGE
