@@ -178,7 +178,7 @@ class Config:
         require(data.flippable or flip == 0, "augment.hflip", rule, flip)
         if self.model.encoding is Encoding.rate:
             require(data.events is None, "model.encoding", "be direct for events", "rate")
-            rule = "be [0] with model.encoding=rate, whose probabilities are pixels in 0..1"
+            rule = "be [0] with model.encoding=rate, as ablation=rate_coding has it"
             require(not any(data.mean), "dataset.mean", rule, data.mean)
             rule = rule.replace("[0]", "[1]")
             require(set(data.std) == {1.0}, "dataset.std", rule, data.std)
