@@ -22,6 +22,7 @@ import torch
 from spikingjelly.activation_based import functional, neuron
 from torch import Tensor
 
+from benchmarks.networks import stepped
 from benchmarks.report import save, table
 from saformer.models.neuron import MultiStepLeaky
 from saformer.models.settings import Backend
@@ -36,13 +37,7 @@ KEEP_MEMORY = {
 
 def stock_loop(x: Tensor) -> Tensor:
     """snn.Leaky as its tutorials use it."""
-    neuron = snn.Leaky(beta=BETA, threshold=THRESHOLD, reset_mechanism="zero")
-    mem = neuron.reset_mem()
-    spikes = []
-    for t in range(len(x)):
-        spike, mem = neuron(x[t], mem)
-        spikes.append(spike)
-    return torch.stack(spikes)
+    return stepped(snn.Leaky(beta=BETA, threshold=THRESHOLD, reset_mechanism="zero"), x)
 
 
 class SpikingJelly:

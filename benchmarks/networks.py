@@ -99,8 +99,18 @@ def with_neurons(case: Case, kind: Callable[[MultiStepLeaky], nn.Module]) -> Net
     return network
 
 
+def stepped(leaky: snn.Leaky, x: Tensor) -> Tensor:
+    """snn.Leaky as its tutorials use it: one step after the other, x[t] each."""
+    mem = leaky.reset_mem()
+    spikes = []
+    for t in range(len(x)):
+        spike, mem = leaky(x[t], mem)
+        spikes.append(spike)
+    return torch.stack(spikes)
+
+
 class StockLoop(nn.Module):
-    """snn.Leaky as its tutorials use it: one step after the other, x[t] each.
+    """snn.Leaky in a network, stepped over time.
 
     Instead of scaling the input by 1/tau, which would cost it a pass, its threshold is tau times as
     high and its surrogate as much flatter: the same spikes, but for ties, and the same gradients.
@@ -120,12 +130,7 @@ class StockLoop(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        mem = self.leaky.reset_mem()
-        spikes = []
-        for t in range(len(x)):
-            spike, mem = self.leaky(x[t], mem)
-            spikes.append(spike)
-        return torch.stack(spikes)
+        return stepped(self.leaky, x)
 
 
 class SpikingJelly(nn.Module):

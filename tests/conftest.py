@@ -1,5 +1,6 @@
 """Every test runs in a folder of its own, with one thread, no wandb server and a clean Hydra."""
 
+import functools
 import os
 import signal
 import sys
@@ -69,8 +70,10 @@ def backbone(compose: Callable) -> Callable:
 
     from saformer.models.transformer import SpikingTransformer
 
-    def call(*overrides: str):
-        config = compose(*overrides)
+    composed = functools.cache(compose)
+
+    def call(*overrides: str, memory=None):
+        config = composed(*overrides)
         torch.manual_seed(0)
         return SpikingTransformer(
             config.model,
@@ -80,6 +83,7 @@ def backbone(compose: Callable) -> Callable:
             image_size=config.dataset.image_size,
             num_classes=config.dataset.num_classes,
             timesteps=config.timesteps,
+            memory=memory,
         )
 
     return call

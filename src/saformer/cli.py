@@ -123,7 +123,6 @@ def _checkpoint(composed: DictConfig) -> tuple[Config, dict[str, Any]]:
 def _run(config_name: str, task: Callable[[DictConfig], float | tuple[float, ...]]) -> None:
     """Run `task` under Hydra and turn the user's mistakes into one line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that the wording is ours
-    _keep_compiled()
     # Hydra's parser stops reading overrides at a flag: `seed=1 -m timesteps=1,2` would be refused.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
 
@@ -131,6 +130,7 @@ def _run(config_name: str, task: Callable[[DictConfig], float | tuple[float, ...
         several = HydraConfig.get().mode is RunMode.MULTIRUN
         try:
             cluster.prepare()
+            _keep_compiled()
             require_multirun(HydraConfig.get())
             return task(composed)
         except Exception as error:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from saformer.config import Config
 from saformer.errors import SettingError
 from saformer.models import memory
 from saformer.models.layers import MaxPool
@@ -69,26 +68,11 @@ def side(overrides: tuple[str, ...]) -> int:
 
 
 @pytest.fixture
-def network(compose):
+def network(backbone):
     """A network that spikes, with weights from seed 0 and what it keeps for the backward pass."""
 
-    composed: dict[tuple[str, ...], Config] = {}
-
     def call(kept: MemoryConfig, *overrides: str) -> SpikingTransformer:
-        if overrides not in composed:
-            composed[overrides] = compose("model.dim=32", "model.num_heads=2", *overrides)
-        config = composed[overrides]
-        torch.manual_seed(0)
-        model = SpikingTransformer(
-            config.model,
-            config.attention,
-            config.neuron,
-            in_channels=config.dataset.in_channels,
-            image_size=config.dataset.image_size,
-            num_classes=config.dataset.num_classes,
-            timesteps=config.timesteps,
-            memory=kept,
-        )
+        model = backbone("model.dim=32", "model.num_heads=2", *overrides, memory=kept)
         return lively(model, side(overrides))
 
     return call
