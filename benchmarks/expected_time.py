@@ -5,6 +5,7 @@ of every row, as if dense. The time for them is inferred from two trainings that
 taken a certain time, both at T = 4; a backward pass is taken for twice the forward one.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.report import save, table
 from saformer.config import Config, check
-from saformer.models.transformer import SpikingTransformer
+from saformer.create import build_backbone
 from saformer.results.commands import compose_rows
 from saformer.results.settings import read_table, table_names, table_path
 
@@ -44,15 +45,7 @@ def macs(config: Config) -> int:
     """Dense multiply-accumulates of one image through all T, forward."""
     data = config.dataset
     sizes = (data.in_channels, data.image_size, data.image_size)
-    network = SpikingTransformer(
-        config.model,
-        config.attention,
-        config.neuron,
-        in_channels=data.in_channels,
-        image_size=data.image_size,
-        num_classes=data.num_classes,
-        timesteps=1,
-    ).eval()
+    network = build_backbone(replace(config, timesteps=1)).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, *sizes))
     return config.timesteps * counter.get_total_flops() // 2

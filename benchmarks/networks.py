@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from saformer.config import VERSION_BASE, Config, check, conf_dir
 from saformer.models.neuron import MultiStepLeaky
 from saformer.models.settings import Backend, MemoryConfig, Recompute, SpikeStore
-from saformer.models.transformer import SpikingTransformer
+from saformer.create import build_backbone
 
 
 @dataclass(kw_only=True)
@@ -74,16 +74,9 @@ def ours(
     """One of our networks, compiled as a whole if asked for."""
     config = composed(case, model)
     config.neuron.backend = backend
-    module = SpikingTransformer(
-        config.model,
-        config.attention,
-        config.neuron,
-        in_channels=case.channels,
-        image_size=config.dataset.image_size,
-        num_classes=config.dataset.num_classes,
-        timesteps=case.timesteps,
-        memory=memory,
-    )
+    config.dataset.in_channels = case.channels
+    config.memory = memory or config.memory
+    module = build_backbone(config)
     if whole:
         module.compile()
     return Network(module)

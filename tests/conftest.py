@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,22 +69,13 @@ def backbone(compose: Callable) -> Callable:
     """Build the backbone of a configuration, with weights from seed 0."""
     import torch
 
-    from saformer.models.transformer import SpikingTransformer
+    from saformer.create import build_backbone
 
     composed = functools.cache(compose)
 
     def call(*overrides: str, memory=None):
         config = composed(*overrides)
         torch.manual_seed(0)
-        return SpikingTransformer(
-            config.model,
-            config.attention,
-            config.neuron,
-            in_channels=config.dataset.in_channels,
-            image_size=config.dataset.image_size,
-            num_classes=config.dataset.num_classes,
-            timesteps=config.timesteps,
-            memory=memory,
-        )
+        return build_backbone(replace(config, memory=memory or config.memory))
 
     return call

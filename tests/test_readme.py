@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from saformer.config import conf_dir
 
@@ -60,15 +59,6 @@ def test_the_shown_answer_is_the_answer(block):
         [sys.executable, ROOT / words[0], *words[1:]], capture_output=True, text=True
     )
     assert done.stdout + done.stderr == answer
-
-
-def test_the_library_example_runs():
-    """The Python example builds a model that maps images to logits of every timestep."""
-    (code,) = blocks("python")
-    scope: dict = {}
-    exec(code, scope)
-    with torch.no_grad():
-        assert scope["model"](torch.rand(2, 3, 32, 32)).shape == (4, 2, 10)
 
 
 def test_every_option_is_named():

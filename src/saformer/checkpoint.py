@@ -1,20 +1,17 @@
-"""Checkpoints as files: write, read and compare them, and say each way in which they can be wrong.
+"""Checkpoints as files: read and compare them, and say each way in which they can be wrong.
 
 They hold plain data and are always read with `weights_only=True`, so that a file from a stranger
 cannot run code.
 """
 
-import io
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import nn
 
 from saformer.errors import CheckpointError
-from saformer.provenance import write_whole
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 OWN = (LAST, PREVIOUS, "best.ckpt")
@@ -28,25 +25,6 @@ DATA_SETTINGS = (
 )
 # What snnTorch keeps of a neuron's settings in buffers; where learned, they are parameters.
 CONSTANTS = ("beta", "threshold", "graded_spikes_factor", "reset_mechanism_val")
-
-
-class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints with `write_whole`.
-
-    Lightning's own writes them into the system's temporary folder, from where they are copied if
-    that is another disk: not at once. A new `last.ckpt` leaves the one before as `previous.ckpt`,
-    to go on from should the new one be damaged.
-    """
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
-    ) -> None:
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replaced = path.with_name(PREVIOUS) if path.name == LAST else None
-        write_whole(path, content.getbuffer(), replaced)
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

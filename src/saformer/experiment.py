@@ -22,6 +22,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
+from saformer.callbacks.checkpoint import WholeCheckpointIO
 from saformer.callbacks.energy import EnergyMonitor
 from saformer.callbacks.progress import progress_bar
 from saformer.callbacks.results import ResultsWriter
@@ -29,7 +30,6 @@ from saformer.callbacks.resume import ExactResume
 from saformer.callbacks.spikes import SpikeFigures, draw_first
 from saformer.checkpoint import (
     OWN,
-    WholeCheckpointIO,
     load_checkpoint,
     load_weights,
     require_same_model,

@@ -14,9 +14,9 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from saformer.config import Config, Interval, LossConfig
+from saformer.create import build_backbone
 from saformer.diagnose import first_nonfinite
 from saformer.errors import TrainingStopped
-from saformer.models.transformer import SpikingTransformer
 from saformer.schedule import lr_at
 
 
@@ -60,16 +60,7 @@ class SAFormerModule(pl.LightningModule):
         self.save_hyperparameters({"config": saved}, logger=False)  # the logger has it already
         self.config = config
         num_classes = config.dataset.num_classes
-        self.backbone = SpikingTransformer(
-            config.model,
-            config.attention,
-            config.neuron,
-            in_channels=config.dataset.in_channels,
-            image_size=config.dataset.image_size,
-            num_classes=num_classes,
-            timesteps=config.timesteps,
-            memory=config.memory,
-        )
+        self.backbone = build_backbone(config)
         ranks = {"top1": 1, "top5": 5} if num_classes > 5 else {"top1": 1}
         accuracy = MetricCollection(
             {

@@ -1,13 +1,36 @@
 """Checkpoints of a run, from which it goes on exactly, in whatever folder."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
+from saformer.checkpoint import LAST, PREVIOUS
 from saformer.provenance import write_whole
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints with `write_whole`.
+
+    Lightning's own writes them into the system's temporary folder, from where they are copied if
+    that is another disk: not at once. A new `last.ckpt` leaves the one before as `previous.ckpt`,
+    to go on from should the new one be damaged.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replaced = path.with_name(PREVIOUS) if path.name == LAST else None
+        write_whole(path, content.getbuffer(), replaced)
 
 
 class RunCheckpoint(ModelCheckpoint):

@@ -10,13 +10,12 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from saformer.data.augment import augment, crop_flip, erase, mix
-from saformer.data.events import normalise
 from saformer.data.image_files import ImageFiles
+from saformer.data.prepare import to_float
 from saformer.data.readers import read
 from saformer.data.sets import ArraySet, Batch, EpochSampler, ImageSet, ShareSampler
 from saformer.data.settings import AugmentConfig, DatasetConfig
@@ -141,27 +140,15 @@ class SpikingDataModule(pl.LightningDataModule):
             x = self._on_device(x.device).index_select(0, x)
         mean, std = self._mean.to(x.device), self._std.to(x.device)
         if self.trainer is None or not self.trainer.training:
-            return self._to_float(x).sub_(mean).div_(std), y
+            return to_float(x, self.dataset).sub_(mean).div_(std), y
         draws = self._generator(x.device)
-        x = self._to_float(crop_flip(x, self.augment, draws))
+        x = to_float(crop_flip(x, self.augment, draws), self.dataset)
         x = (augment(x, self.augment, draws) - mean).div_(std)
         x = erase(x, self.augment, draws)  # after normalisation, so that it erases to the mean
         off = self.augment.mixup_off_epoch
         if off is not None and self.trainer.current_epoch >= off:
             return x, y
         return mix(x, y, self.dataset.num_classes, self.augment, draws)
-
-    def _to_float(self, x: Tensor) -> Tensor:
-        """Images in 0..1, or scaled counts of events."""
-        events, size = self.dataset.events, self.dataset.image_size
-        if events is None:
-            return x.float().div_(255)
-        counts = normalise(x.float(), events.norm)
-        if counts.shape[-1] == size:
-            return counts
-        return F.interpolate(
-            counts.flatten(0, 1), size=(size, size), mode="bilinear", align_corners=False
-        ).unflatten(0, counts.shape[:2])
 
     def _on_device(self, device: torch.device) -> Tensor:
         """The whole set on the device, moved there at the first batch."""

@@ -1,0 +1,89 @@
+"""A trained network from one file, ready for images as they come."""
+
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from saformer.checkpoint import load_checkpoint, load_weights, saved_config
+from saformer.config import Config, check
+from saformer.create import build_backbone
+from saformer.data.prepare import to_float
+from saformer.errors import CheckpointError
+
+
+class Classifier(nn.Module):
+    """A network with the preparation of its input: images or event frames to logits [B, K].
+
+    Args:
+        config: Settings of the run that trained it.
+
+    Attributes:
+        config: The settings.
+        backbone: The network: normalised input to logits at every timestep [T, B, K].
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = build_backbone(config)
+        for name in ("mean", "std"):
+            value = torch.tensor(getattr(config.dataset, name)).view(-1, 1, 1)
+            self.register_buffer(name, value, persistent=False)
+
+    @property
+    def timesteps(self) -> int:
+        """Timesteps T."""
+        return self.backbone.timesteps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits averaged over time, [B, K].
+
+        Args:
+            x: Images [B, C, H, W], as bytes or as floats in 0..1; or event counts [B, T, 2, H, W].
+
+        Raises:
+            ValueError: The input has another shape, or an image is neither.
+        """
+        return self.backbone(self.prepare(x)).mean(0)
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """What the backbone takes: scaled as in training, and normalised."""
+        data = self.config.dataset
+        events = data.events is not None
+        lead = "B, T" if events else "B"
+        wanted = (data.in_channels, data.image_size, data.image_size)
+        sized = x.shape[-3:] == wanted if not events else x.shape[-3] == data.in_channels
+        if x.ndim != 3 + len(lead.split()) or not sized:
+            shape = ", ".join(map(str, wanted))
+            raise ValueError(f"the input must be [{lead}, {shape}], not {list(x.shape)}")
+        if not events and x.is_floating_point() and x.numel() and (x.max() > 1 or x.min() < 0):
+            low, high = x.min().item(), x.max().item()
+            raise ValueError(
+                f"images as floats must be in 0..1, not in {low:.3g}..{high:.3g}: give bytes "
+                "(uint8), or divide by 255; they are normalised here"
+            )
+        mean, std = self.get_buffer("mean"), self.get_buffer("std")
+        return (to_float(x, data) - mean) / std
+
+
+def load(path: str | Path) -> Classifier:
+    """A classifier in evaluation mode on the CPU, from a checkpoint of a run or `saformer-import`.
+
+    The file is read with `weights_only=True` and needs no other beside it.
+
+    Args:
+        path: The checkpoint, as `outputs/NAME/RUN/checkpoints/best.ckpt`.
+
+    Raises:
+        CheckpointError: There is none, it is damaged, or it is something else.
+        SettingError: Its settings are none that this version knows.
+    """
+    try:
+        checkpoint = load_checkpoint(path)
+        classifier = Classifier(check(OmegaConf.create(saved_config(checkpoint))))
+        load_weights(str(path), checkpoint, classifier)
+    except CheckpointError as error:
+        raise CheckpointError(str(error).removeprefix("ckpt_path=")) from error
+    return classifier.eval()
