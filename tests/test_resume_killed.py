@@ -25,7 +25,7 @@ SHORT = (
     "epochs=3",
     "hydra.run.dir=run",
 )
-TIMES = ("seconds", "samples_per_second")
+TIMES = ("seconds", "samples_per_second", "first_step")
 
 
 def outcome(folder: Path) -> dict:

@@ -339,8 +339,15 @@ def test_options_train_and_test(train, overrides):
 
 @pytest.mark.slow
 def test_a_compiled_backbone_keeps_its_checkpoint_names(train, cli):
-    """compile=true trains, and its checkpoint loads into a model that is not compiled."""
-    assert train("run", "compile=true", "epochs=1")[0] == 0
+    """compile=true trains, and its checkpoint loads into a model that is not compiled.
+
+    The time that compiling took is told, and stands in results.json.
+    """
+    code, out, _ = train("run", "compile=true", "epochs=1")
+    assert code == 0
+    first = json.loads(Path("run/results.json").read_text())["first_step"]
+    assert 0 < first["compile_seconds"] < first["seconds"]
+    assert f"of which torch.compile took {first['compile_seconds']:.1f} s" in out
     assert cli("eval", "ckpt_path=run/checkpoints/best.ckpt", "compile=false")[0] == 0
 
 

@@ -72,6 +72,7 @@ def test_results_describe_the_finished_run(tmp_path, fit):
     best = torch.load(tmp_path / results["checkpoints"]["best"], weights_only=True)
     assert best["epoch"] + 1 == results["best"]["epoch"]
     assert results["seconds"] > 0 and results["samples_per_second"] > 0
+    assert results["first_step"]["compile_seconds"] == 0 < results["first_step"]["seconds"]
 
 
 def test_resuming_continues_the_file_without_duplicates(tmp_path, fit):

@@ -1,6 +1,8 @@
 """What every report on an epoch needs: its metrics, its learning rate, how fast it trained."""
 
+import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -8,6 +10,16 @@ from lightning.pytorch.callbacks import Callback
 from torch.optim import Optimizer
 
 from saformer.callbacks.energy import counted
+
+
+def compile_seconds() -> float:
+    """What torch.compile has taken so far in this process."""
+    if "torch._dynamo" not in sys.modules:
+        return 0.0
+    from torch._dynamo.utils import calculate_time_spent
+
+    spent: Callable[[], dict[str, float]] = calculate_time_spent
+    return spent().get("total_wall_time", 0.0)
 
 
 class EpochMeter(Callback):

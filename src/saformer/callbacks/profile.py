@@ -10,7 +10,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -25,6 +25,7 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
+from saformer.callbacks.meter import compile_seconds
 from saformer.config import Config
 from saformer.errors import SettingError
 from saformer.models.block import Block
@@ -85,7 +86,7 @@ class StepProfile(Callback):
             raise SettingError(
                 "compile=true leaves the profile no layers to tell apart: type compile=false"
             )
-        self._compiled_before = _compile_seconds()
+        self._compiled_before = compile_seconds()
         self._ends = [time.perf_counter()]
 
     def on_train_batch_end(
@@ -101,7 +102,7 @@ class StepProfile(Callback):
         self._ends.append(time.perf_counter())
         done = len(self._ends) - 1
         if done == 1:
-            self._compile_s = _compile_seconds() - self._compiled_before
+            self._compile_s = compile_seconds() - self._compiled_before
         if done == WARMUP + self.steps:
             self._start(trainer, pl_module)
         elif done == WARMUP + 2 * self.steps:
@@ -294,13 +295,3 @@ def _place(
                 continue
         event = event.cpu_parent
     return part, kind
-
-
-def _compile_seconds() -> float:
-    """What torch.compile has taken so far in this process."""
-    if "torch._dynamo" not in sys.modules:
-        return 0.0
-    from torch._dynamo.utils import calculate_time_spent
-
-    spent: Callable[[], dict[str, float]] = calculate_time_spent
-    return spent().get("total_wall_time", 0.0)

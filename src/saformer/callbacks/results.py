@@ -1,6 +1,7 @@
 """The files every run leaves, whatever its logger: metrics.jsonl and results.json."""
 
 import json
+import logging
 import os
 import time
 from pathlib import Path
@@ -10,8 +11,10 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from saformer.callbacks.energy import counted
-from saformer.callbacks.meter import EpochMeter
+from saformer.callbacks.meter import EpochMeter, compile_seconds
 from saformer.provenance import write_json, write_whole
+
+log = logging.getLogger(__name__)
 
 
 class ResultsWriter(EpochMeter):
@@ -36,6 +39,7 @@ class ResultsWriter(EpochMeter):
         self._total: dict[str, float] = {"seconds": 0.0, "train_seconds": 0.0, "samples": 0}
         self._clock = time.perf_counter()
         self._fit: dict[str, Any] | None = None
+        self._first_step: dict[str, float] = {}  # of this start
 
     def state_dict(self) -> dict[str, Any]:
         return {"total": dict(self._total), "lines": list(self._lines)}
@@ -47,6 +51,28 @@ class ResultsWriter(EpochMeter):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._clock = time.perf_counter()
         self._write_lines(trainer)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._first_step = {}
+        self._began, self._compiled_before = time.perf_counter(), compile_seconds()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if self._first_step:
+            return
+        took, compiling = time.perf_counter() - self._began, compile_seconds()
+        compiling -= self._compiled_before
+        self._first_step = {"seconds": round(took, 3), "compile_seconds": round(compiling, 3)}
+        if compiling and trainer.is_global_zero:
+            log.info("first step %.1f s, of which torch.compile took %.1f s", took, compiling)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = self.read(trainer)
@@ -82,6 +108,7 @@ class ResultsWriter(EpochMeter):
             "params": sum(p.numel() for p in pl_module.parameters()),
             "seconds": round(self._total["seconds"], 3),
             "samples_per_second": round(self._total["samples"] / trained, 1) if trained else None,
+            "first_step": self._first_step,
             "checkpoints": {
                 name: os.path.relpath(path, self._run_dir) if path else None
                 for name, path in paths.items()
