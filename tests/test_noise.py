@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from lightning.fabric.plugins.environments import SLURMEnvironment
 
-from saformer.noise import quiet
+from saformer.noise import LOGGED, quiet
 
 SCRIPT = """
 import logging, sys, warnings
@@ -30,7 +30,10 @@ class Module(pl.LightningModule):
     def training_step(self, batch, batch_idx):
         warnings.warn("a warning of the user")
         return torch.nn.functional.cross_entropy(self.layer(batch[0]), batch[1])
+    def test_step(self, batch, batch_idx):
+        self.log("loss", self.training_step(batch, batch_idx))
     def configure_optimizers(self):
+        steps = self.trainer.estimated_stepping_batches
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 data = DataLoader(TensorDataset(torch.randn(8, 4), torch.zeros(8, dtype=torch.long)), 4)
@@ -39,10 +42,11 @@ trainer = pl.Trainer(
     enable_model_summary=False, enable_progress_bar=False,
 )
 trainer.fit(Module(), data)
+trainer.test(Module(), data, ckpt_path="best")
 """
 
 NOISE = (
-    "litlogger",
+    *LOGGED,
     "smaller than the logging interval",
     "Experiment logs directory",
     "`srun` command is available",

@@ -1,10 +1,20 @@
-"""Silence six lines that say nothing about a run, and nothing else."""
+"""Silence known lines that say nothing about a run, and nothing else."""
 
 import logging
 import os
 import warnings
 
 from lightning.pytorch.utilities import rank_zero_only
+
+LOGGED = (
+    "litlogger",  # an advertisement
+    "TPU available",
+    "Loading `train_dataloader` to estimate",
+    # Before the test; the line on its result names the checkpoint.
+    "Restoring states from the checkpoint path",
+    "Loaded model weights from the checkpoint",
+)
+"""Log lines, by words of theirs."""
 
 
 def quiet() -> None:
@@ -17,7 +27,7 @@ def quiet() -> None:
     if getattr(rank_zero_only, "rank", 0) != 0:  # one of several processes speaks for all
         logging.getLogger("saformer").setLevel(logging.WARNING)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).addFilter(_no_advertisement)
+        logging.getLogger(name).addFilter(_says_something)
 
     def ignore(message: str, category: type[Warning] = UserWarning) -> None:
         warnings.filterwarnings("ignore", message, category)
@@ -33,5 +43,5 @@ def quiet() -> None:
         ignore(r"The `srun` command is available on your system but is not used")
 
 
-def _no_advertisement(record: logging.LogRecord) -> bool:
-    return "litlogger" not in record.getMessage()
+def _says_something(record: logging.LogRecord) -> bool:
+    return not any(words in record.getMessage() for words in LOGGED)
