@@ -17,9 +17,9 @@ from spikingjelly.activation_based.model.spikformer import Spikformer
 from torch import Tensor, nn
 
 from saformer.config import VERSION_BASE, Config, check, conf_dir
+from saformer.create import build_backbone
 from saformer.models.neuron import MultiStepLeaky
 from saformer.models.settings import Backend, MemoryConfig, Recompute, SpikeStore
-from saformer.create import build_backbone
 
 
 @dataclass(kw_only=True)
