@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.report import save, table
 from saformer.config import Config, check
 from saformer.create import build_backbone
+from saformer.overrides import compose
 from saformer.results.commands import compose_rows
 from saformer.results.settings import read_table, table_names, table_path
 
@@ -53,15 +54,10 @@ def macs(config: Config) -> int:
 
 def main() -> None:
     """Operations by row, throughput by what is known, hours by table."""
-    from hydra import compose, initialize_config_dir
-
-    from saformer.config import VERSION_BASE, conf_dir
-
-    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
-        known = {
-            name: 3 * macs(check(compose("train", one["words"]))) * one["images_per_second"]
-            for name, one in KNOWN.items()
-        }
+    known = {
+        name: 3 * macs(check(compose(one["words"]))) * one["images_per_second"]
+        for name, one in KNOWN.items()
+    }
     speed = min(known.values())
     done: dict[str, int] = {}
     hours: dict[str, float] = {}
@@ -70,8 +66,7 @@ def main() -> None:
         described = read_table(table_path(name))
         hours[name], runs[name] = 0.0, 0
         for row in compose_rows(name, described, []):
-            with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
-                config = check(compose("train", row.words))
+            config = check(compose(row.words))
             key = f"{config.model} {config.attention} {config.dataset.name} {config.timesteps}"
             done[key] = done.get(key) or macs(config)
             images = IMAGES[config.dataset.name] * config.epochs

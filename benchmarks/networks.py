@@ -10,16 +10,16 @@ from typing import NamedTuple
 
 import snntorch as snn
 import torch
-from hydra import compose, initialize_config_dir
 from snntorch import surrogate
 from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.model.spikformer import Spikformer
 from torch import Tensor, nn
 
-from saformer.config import VERSION_BASE, Config, check, conf_dir
+from saformer.config import Config, check
 from saformer.create import build_backbone
 from saformer.models.neuron import MultiStepLeaky
 from saformer.models.settings import Backend, MemoryConfig, Recompute, SpikeStore
+from saformer.overrides import compose
 
 
 @dataclass(kw_only=True)
@@ -60,8 +60,7 @@ def device() -> torch.device:
 def composed(case: Case, model: str = "spikformer_4_384") -> Config:
     """The configuration of a training on CIFAR-10."""
     words = ["experiment=cifar10_4_384_t4", f"model={model}", f"timesteps={case.timesteps}"]
-    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
-        return check(compose("train", [*words, *case.settings]))
+    return check(compose([*words, *case.settings]))
 
 
 def ours(

@@ -23,6 +23,8 @@ def clean_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", COMPILED)
+    # As in a terminal; a shell starts what it runs in the background with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     GlobalHydra.instance().clear()
@@ -53,13 +55,11 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.fixture
 def compose() -> Callable:
     """Compose the training configuration under overrides and check it."""
-    from hydra import compose, initialize_config_dir
-
-    from saformer.config import VERSION_BASE, check, conf_dir
+    from saformer.config import check
+    from saformer.overrides import compose
 
     def call(*overrides: str):
-        with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
-            return check(compose("train", list(overrides)))
+        return check(compose(list(overrides)))
 
     return call
 

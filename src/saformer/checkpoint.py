@@ -24,7 +24,7 @@ DATA_SETTINGS = (
     *("mean", "std", "events"),
 )
 # What snnTorch keeps of a neuron's settings in buffers; where learned, they are parameters.
-CONSTANTS = ("beta", "threshold", "graded_spikes_factor", "reset_mechanism_val")
+CONSTANTS = ("alpha", "beta", "threshold", "graded_spikes_factor", "reset_mechanism_val")
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -99,7 +99,9 @@ def require_same_model(path: str, saved: dict[str, Any], current: dict[str, Any]
         return _flatten(node)
 
     before, now = relevant(saved), relevant(current)
-    for name, value in before.items():
+    # Younger than some checkpoints, and nothing by default.
+    own = {name: None for name in now if name == "neuron.layer" or ".options." in name}
+    for name, value in (own | before).items():
         if now.get(name) != value:
             typed = {"model.name": "model", "dataset.name": "dataset"}.get(name, name)
             raise CheckpointError(

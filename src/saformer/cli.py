@@ -1,4 +1,5 @@
-"""Entry points `saformer-train`, `-eval`, `-energy`, `-data`, `-table`, `-plot`: a function each.
+"""Entry points: a function for each of `saformer-train`, `-eval`, `-energy`, `-data`, `-table`,
+`-plot`, `-import` and `-export`.
 
 Hydra composes what the first three do, and `saformer.experiment` does it.
 
@@ -84,6 +85,13 @@ def import_checkpoint() -> None:
     _call(run)
 
 
+def export() -> None:
+    """A checkpoint as files for deployment: `saformer-export CHECKPOINT OUT`."""
+    from saformer.export.commands import run
+
+    _call(run)
+
+
 def _train(composed: DictConfig) -> float | tuple[float, ...]:
     config = check(composed)
     config.require_counted()
@@ -117,7 +125,8 @@ def _checkpoint(composed: DictConfig) -> tuple[Config, dict[str, Any]]:
     from saformer.checkpoint import load_checkpoint, saved_config
 
     checkpoint = load_checkpoint(composed.ckpt_path)
-    return check(restore(saved_config(checkpoint), composed, HydraConfig.get())), checkpoint
+    typed = list(HydraConfig.get().overrides.task)
+    return check(restore(saved_config(checkpoint), composed, typed)), checkpoint
 
 
 def _run(config_name: str, task: Callable[[DictConfig], float | tuple[float, ...]]) -> None:

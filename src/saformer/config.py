@@ -4,12 +4,17 @@
 imports torch, so `--cfg job`, `--help` and tab completion answer at once.
 """
 
+import logging
 from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import hydra
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
@@ -25,6 +30,8 @@ from saformer.models.settings import (
 )
 from saformer.suggest import suggest
 
+log = logging.getLogger(__name__)
+
 VERSION_BASE = "1.3"
 COUNTED = ("energy/", "rate/", "neurons/")  # metrics that are there where energy is counted
 
@@ -33,6 +40,41 @@ def conf_dir() -> Path:
     """The config folder: beside the sources in a clone, inside the package when installed."""
     clone = Path(__file__).parents[2] / "conf"
     return clone if clone.is_dir() else Path(__file__).parent / "conf"
+
+
+def own_conf_dir() -> Path | None:
+    """The folder `conf` in the current one, with options of your own; not the package's."""
+    own = Path("conf").absolute()
+    return own if own.is_dir() and not own.samefile(conf_dir()) else None
+
+
+def options(group: str) -> dict[str, Path]:
+    """The options of a group and their files, the package's and your own."""
+    folders = [own_conf_dir(), conf_dir()]  # the last wins, as in Hydra the first
+    paths = [path for folder in folders if folder for path in (folder / group).glob("*.yaml")]
+    return {path.stem: path for path in sorted(paths, key=lambda path: path.stem)}
+
+
+class OwnOptions(SearchPathPlugin):
+    """Lets Hydra look into `own_conf_dir` behind the folder that a command names."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        if (own := own_conf_dir()) is not None:
+            _say_unread(own)
+            search_path.append("own", f"file://{own}")
+
+
+@cache  # said once in a process
+def _say_unread(own: Path) -> None:
+    """Name files of one's own that have the name of one of the package's, and other content."""
+    for path in sorted(own.rglob("*.yaml")):
+        name = path.relative_to(own)
+        ours = conf_dir() / name
+        if ours.is_file() and ours.read_bytes() != path.read_bytes():
+            log.warning("conf/%s is not read: the package has an option of that name", name)
+
+
+Plugins.instance().register(OwnOptions)
 
 
 class ScheduleName(str, Enum):

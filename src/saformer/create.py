@@ -5,16 +5,11 @@ from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Any
 
-import hydra
-from hydra import initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf import DictConfig
-
-from saformer.config import VERSION_BASE, Config, check, conf_dir, setting_names
+from saformer.config import Config, check, options, setting_names
 from saformer.errors import SettingError
 from saformer.models.settings import ModelConfig
 from saformer.models.transformer import SpikingTransformer
-from saformer.overrides import explain
+from saformer.overrides import compose
 from saformer.suggest import suggest
 
 GROUPS = ("attention", "neuron", "ablation")
@@ -22,13 +17,12 @@ GROUPS = ("attention", "neuron", "ablation")
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names that `create_model` knows, in alphabetical order.
+    """Names that `create_model` knows, in alphabetical order: the package's and your own.
 
     Args:
         pattern: Only names of this form, as `saformer_*` or `*events`.
     """
-    names = sorted(path.stem for path in (conf_dir() / "model").glob("*.yaml"))
-    return [name for name in names if fnmatchcase(name, pattern)]
+    return [name for name in options("model") if fnmatchcase(name, pattern)]
 
 
 def create_model(
@@ -64,7 +58,8 @@ def create_model(
         hint = suggest(name, known) or " saformer.list_models() names all."
         raise SettingError(f"there is no model '{name}'.{hint}")
     changes = [_override(key, value) for key, value in overrides.items()]
-    config = _compose([f"model={name}", f"timesteps={timesteps}", *changes])
+    base = ["dataset=cifar10", "augment=none", f"model={name}", f"timesteps={timesteps}"]
+    config = compose([*base, *changes])
     channels, side = _usual_input(name, config.model.patch_size)
     config.dataset.update(
         num_classes=num_classes,
@@ -110,15 +105,6 @@ def _typed(value: Any) -> str:
     if isinstance(value, Enum):
         return str(value.value)
     return "null" if value is None else str(value)
-
-
-def _compose(words: list[str]) -> DictConfig:
-    """What the command line would make of these words, in settings of colour images of 32 px."""
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
-            return hydra.compose("train", ["dataset=cifar10", "augment=none", *words])
-    except HydraException as error:
-        raise SettingError(explain(error)) from None
 
 
 def _usual_input(name: str, patch_size: int) -> tuple[int, int]:

@@ -1,15 +1,18 @@
-"""What the user typed: Hydra's complaints in plain words, and overrides on a restored config."""
+"""What the user typed: overrides composed or laid on a restored configuration, and complaints of
+Hydra's in plain words.
+"""
 
 import re
 from pathlib import Path
 from typing import Any
 
-from hydra.conf import HydraConf
+import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import InstantiationException, OverrideParseException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from saformer.config import unknown_setting
+from saformer.config import VERSION_BASE, conf_dir, setting_names, unknown_setting
 from saformer.errors import SettingError
 from saformer.suggest import suggest
 
@@ -24,7 +27,26 @@ FREE_NODES = {
     "trainer": "an argument of lightning.pytorch.Trainer",
     "callbacks": "a callback",
     "logger": "a setting of the logger",
+    "attention.options": "an argument of attention.branch",
+    "neuron.options": "an argument of neuron.layer",
 }
+
+
+def compose(words: list[str], name: str = "train") -> DictConfig:
+    """What the command line makes of overrides, for a program that is not Hydra's.
+
+    Args:
+        words: The overrides.
+        name: The file of conf/ to begin with: train or eval.
+
+    Raises:
+        SettingError: They make no sense.
+    """
+    try:
+        with hydra.initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
+            return hydra.compose(name, words)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SettingError(explain(error)) from None
 
 
 def explain(error: BaseException) -> str:
@@ -53,10 +75,12 @@ def explain(error: BaseException) -> str:
 
 def _not_there(name: str) -> str:
     """A setting that Hydra did not find."""
-    root = name.partition(".")[0]
-    if root in FREE_NODES and root != name:
-        return f"{name} is not set here: type +{name}=VALUE to add {FREE_NODES[root]}"
-    return unknown_setting(name)
+    fix = f"{name} is not set here: type +{name}=VALUE"
+    for node, what in FREE_NODES.items():
+        if name.startswith(f"{node}."):
+            return f"{fix} to add {what}"
+    # What a file of one's own left at its default is not there for Hydra.
+    return fix if name in setting_names() else unknown_setting(name)
 
 
 def _no_option(group: str, option: str, text: str) -> str:
@@ -81,13 +105,13 @@ def _cannot_build(error: InstantiationException) -> str:
     return f"{name}: {' '.join(str(cause).split())}{hint}"
 
 
-def restore(saved: dict[str, Any], composed: DictConfig, hydra_config: HydraConf) -> DictConfig:
+def restore(saved: dict[str, Any], composed: DictConfig, overrides: list[str]) -> DictConfig:
     """The configuration in a checkpoint, changed by what was typed and nothing else.
 
     Args:
         saved: Settings of the training run.
         composed: The default configuration under the overrides.
-        hydra_config: Which options were chosen and which overrides typed.
+        overrides: What was typed.
 
     Raises:
         SettingError: An override makes no sense for a model that exists already.
@@ -96,7 +120,7 @@ def restore(saved: dict[str, Any], composed: DictConfig, hydra_config: HydraConf
     for name, node in composed.items():
         if name not in restored:  # a setting younger than the checkpoint
             restored[name] = node
-    typed = OverridesParser.create().parse_overrides(list(hydra_config.overrides.task))
+    typed = OverridesParser.create().parse_overrides(overrides)
     if any(override.key_or_group == "data_dir" for override in typed):
         _move_data(restored.dataset, saved["data_dir"], composed.data_dir)
     for override in typed:

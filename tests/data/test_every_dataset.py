@@ -14,9 +14,8 @@ from pictures import idx, write_imagenet, write_tiny
 
 from saformer.config import conf_dir
 from saformer.data.archives import DISTRIBUTIONS
-from saformer.data.readers import digits, fashion_mnist
+from saformer.data.readers import cifar10, cifar100, digits, fashion_mnist
 from saformer.data.readers.aedat2 import write_aedat2
-from saformer.data.readers.cifar import LAYOUTS
 
 
 def nothing(root: Path) -> None:
@@ -25,7 +24,7 @@ def nothing(root: Path) -> None:
 
 def cifar(root: Path) -> None:
     """The unpacked archive, of 40 random pictures a file and four classes."""
-    layout = LAYOUTS[root.name]
+    layout = {"cifar10": cifar10, "cifar100": cifar100}[root.name].LAYOUT
     folder = root / layout.folder
     folder.mkdir(parents=True)
     for seed, name in enumerate((*layout.train, layout.test)):

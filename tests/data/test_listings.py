@@ -49,6 +49,6 @@ def test_the_order_of_a_listing_does_not_matter(compose, tmp_path, order, which)
     found = []
     for backwards in (False, True):
         order(backwards)
-        index = find(name).index(config.dataset)
+        index = find(config.dataset).index(config.dataset)
         found.append((index.names, index.files, index.labels.tolist(), index.test.tolist()))
     assert found[0] == found[1] and len(found[0][0]) > 8

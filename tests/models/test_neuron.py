@@ -51,14 +51,19 @@ def run(law: dict, backend: Backend, x: torch.Tensor, gradient: torch.Tensor, **
 
 
 def assert_equal_to_loop(law: dict, backend: Backend, x: torch.Tensor, **options) -> None:
-    """Bit-equal spikes, gradients within 2e-6 (of the largest, where that is above one)."""
-    gradient = torch.randn(x.shape, dtype=x.dtype)
+    """Bit-equal spikes, gradients within 2e-6 (of the largest, where that is above one).
+
+    Rounding adds up along the steps, so that beyond four of them more is allowed.
+    """
+    generator = torch.Generator().manual_seed(x.numel())  # what fails must fail again
+    gradient = torch.randn(x.shape, dtype=x.dtype, generator=generator)
     spikes, gx, gp = run(law, backend, x, gradient, **options)
     expected_spikes, expected_gx, expected_gp = run(law, Backend.loop, x, gradient, **options)
     assert spikes.dtype == x.dtype
     assert torch.equal(spikes, expected_spikes)
     largest = expected_gx.abs().max().clamp(min=1).item()
-    torch.testing.assert_close(gx, expected_gx, rtol=0, atol=2e-6 * largest)
+    allowed = 2e-6 * max(1, len(x) / 4) * largest
+    torch.testing.assert_close(gx, expected_gx, rtol=0, atol=allowed)
     # A parameter's gradient sums all of them; the order of the sum is not the loop's.
     total = expected_gx.abs().sum().item() + 1
     for ours, loop in zip(gp, expected_gp, strict=True):

@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
+from saformer.energy.costs import cost_model
 from saformer.energy.counter import Counter, coverage
 from saformer.energy.settings import EnergyConfig
 from saformer.energy.summary import (
@@ -45,10 +46,15 @@ class EnergyMonitor(Callback):
         config: Convention, hardware models, samples.
         folder: Where the files go; the report of a test is written into it.
         facts: What else belongs to the numbers of a report: model, data, commit, versions.
+
+    Raises:
+        SettingError: There is no hardware model of a configured name.
     """
 
     def __init__(self, config: EnergyConfig, folder: Path, facts: dict[str, Any]) -> None:
         super().__init__()
+        for name in config.costs:  # now, and not when the training is done
+            cost_model(name)
         self.config = config
         self.folder = folder
         self.facts = facts

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import lightning.pytorch as pl
+import snntorch as snn
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import Profiler
@@ -29,7 +30,6 @@ from saformer.callbacks.meter import compile_seconds
 from saformer.config import Config
 from saformer.errors import SettingError
 from saformer.models.block import Block
-from saformer.models.neuron import MultiStepLeaky
 from saformer.models.spike_ops import SpikeMatMul
 
 Shares = dict[tuple[str, str], float]
@@ -44,7 +44,7 @@ MATMUL, NEURON, NORM, POOLING, ELSE = "convolution, matmul", "neuron", "BN", "po
 KINDS = (MATMUL, NEURON, NORM, POOLING, ELSE)
 TYPES: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], str], ...] = (
     ((nn.Conv2d, nn.Linear, SpikeMatMul), MATMUL),
-    (MultiStepLeaky, NEURON),
+    (snn.SpikingNeuron, NEURON),
     (_BatchNorm, NORM),
     (nn.MaxPool2d, POOLING),
 )

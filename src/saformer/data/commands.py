@@ -11,19 +11,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra import initialize_config_dir
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from saformer.config import VERSION_BASE, Config, check, conf_dir
+from saformer.config import Config, check, options
 from saformer.data.archives import DISTRIBUTIONS, Distribution, disk_usage, find_archive, look
 from saformer.data.cache import is_built, read_meta
 from saformer.data.download import verify
 from saformer.data.fetch import fetch
 from saformer.data.settings import DatasetConfig
 from saformer.errors import DataError, SettingError
+from saformer.overrides import compose
 from saformer.suggest import suggest
 from saformer.words import WordParser, names_and_settings
 
@@ -84,16 +83,13 @@ def run(words: list[str]) -> int:
 
 def _names() -> list[str]:
     """Every dataset that has a configuration."""
-    return sorted(path.stem for path in (conf_dir() / "dataset").glob("*.yaml"))
+    return list(options("dataset"))
 
 
 def _compose(names: list[str], settings: list[str]) -> list[Config]:
     """The configuration of a training on each dataset, or on the one that the settings choose."""
-    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
-        return [
-            check(hydra.compose("train", [*settings, *chosen]))
-            for chosen in ([[f"dataset={name}"] for name in names] or [[]])
-        ]
+    each = [[f"dataset={name}"] for name in names] or [[]]
+    return [check(compose([*settings, *chosen])) for chosen in each]
 
 
 def _list(configs: list[Config], mirror: str) -> int:
@@ -187,7 +183,7 @@ def _check_items(config: Config) -> None:
     from saformer.data.splits import choose_test, digest
 
     dataset = config.dataset
-    index = getattr(readers.find(dataset.name), "index", None)
+    index = getattr(readers.find(dataset), "index", None)
     fingerprint = None
     if index is not None:  # without reading what takes long
         found = index(dataset)

@@ -25,7 +25,8 @@ def crop(x: Tensor, padding: int, generator: Generator) -> Tensor:
     planes = torch.arange(len(x) * x.shape[1], device=x.device).view(x.shape[:2])
     first = planes * padded[0, 0].numel() + (offsets[0] * side + offsets[1]).unsqueeze(1)
     runs = padded.flatten().unfold(0, run, 1).index_select(0, first.flatten())
-    return runs.unfold(1, width, side).unflatten(0, x.shape[:2])
+    windows: Tensor = runs.unfold(1, width, side).unflatten(0, x.shape[:2])
+    return windows
 
 
 def hflip(x: Tensor, probability: float, generator: Generator) -> Tensor:

@@ -20,6 +20,7 @@ def to_float(x: Tensor, dataset: DatasetConfig) -> Tensor:
     counts = normalise(x.float(), events.norm)
     if counts.shape[-1] == size:
         return counts
-    return F.interpolate(
+    resized: Tensor = F.interpolate(
         counts.flatten(0, 1), size=(size, size), mode="bilinear", align_corners=False
     ).unflatten(0, counts.shape[:2])
+    return resized

@@ -65,7 +65,9 @@ class DatasetConfig:
     """One dataset: where it is, what it looks like, how it is split and batched."""
 
     name: str
-    """Key of the reader (`saformer.data.readers`)."""
+    """Name shown in results, and that of the reader (`saformer.data.readers`)."""
+    reader: str | None = None
+    """Module that reads it, of another name than the dataset or your own (docs/extend.md)."""
     root: str | None = None
     """Folder that holds the files; null for data shipped with the package."""
     num_classes: int

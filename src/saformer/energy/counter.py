@@ -144,7 +144,9 @@ class Counter:
     def _hook(self, name: str) -> Callable[..., None]:
         calls = self._calls[name]
 
-        def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any], out: Any) -> None:
+        def hook(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
+        ) -> None:
             if self._failure:  # the forward pass goes on; `table` will say what was wrong
                 return
             self._ran.setdefault(name, calls)

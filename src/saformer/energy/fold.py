@@ -46,7 +46,9 @@ def fold(x: Tensor, features: int, samples: int, timesteps: int | None) -> Tenso
     steps = timesteps or size // B
     if steps and size % (steps * B) == 0:
         parts = size // (steps * B)
-        return x.unflatten(0, (steps, B) if parts == 1 else (steps, B, parts))
+        x = x.unflatten(0, (steps, B) if parts == 1 else (steps, B, parts))
+        return x
     if size % B == 0:
-        return x.unflatten(0, (1, B, size // B))
+        x = x.unflatten(0, (1, B, size // B))
+        return x
     raise EnergyError(misfit)

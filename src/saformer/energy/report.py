@@ -5,6 +5,7 @@ from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from rich.box import SIMPLE
 from rich.table import Table
 
@@ -67,7 +68,7 @@ def write(table: LayerTable, config: EnergyConfig, folder: Path, facts: dict[str
     figures.save(draw(table, config), folder)
 
 
-def draw(table: LayerTable, config: EnergyConfig) -> dict[str, figures.Figure]:
+def draw(table: LayerTable, config: EnergyConfig) -> dict[str, Figure]:
     """The figures of a count, by file name."""
     counted = apply(table, preset(config.convention))
     drawn = {
@@ -198,10 +199,9 @@ def _no_nan(value: Any) -> Any:
 
 def _cost(cost: Cost) -> dict[str, Any]:
     """A hardware model's estimate as plain values, with what makes it up."""
-    model = cost_model(cost.name)
     return {
         "model": cost.name,
-        "technology": model.technology,
+        "technology": cost.technology,
         "snn_mJ": millijoules(cost.snn_pJ),
         "twin": cost.twin,
         "twin_mJ": millijoules(cost.ann_pJ),

@@ -7,11 +7,9 @@ weights are for.
 import argparse
 from pathlib import Path
 
-import hydra
-from hydra import initialize_config_dir
-
-from saformer.config import VERSION_BASE, Config, check, conf_dir, to_dict
+from saformer.config import check, to_dict
 from saformer.errors import CheckpointError, SettingError
+from saformer.overrides import compose
 from saformer.words import WordParser, names_and_settings
 
 EXAMPLES = """\
@@ -38,7 +36,7 @@ def run(words: list[str]) -> int:
     source, out, settings = _parse(words)
     if out.exists():
         raise CheckpointError(f"{out} exists, and nothing is overwritten: name another file")
-    config = _compose(settings)
+    config = check(compose(settings))
     from saformer.interop.convert import convert, numberless
     from saformer.interop.files import read_weights, write_checkpoint
     from saformer.module import SAFormerModule
@@ -84,9 +82,3 @@ def _parse(words: list[str]) -> tuple[Path, Path, list[str]]:
             "model=NAME dataset=NAME"
         )
     return Path(names[0]), Path(names[1]), settings
-
-
-def _compose(settings: list[str]) -> Config:
-    """The configuration of a training of the network."""
-    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
-        return check(hydra.compose("train", settings))

@@ -76,4 +76,5 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.attn is not None and self.attn_add is not None:
             x = self.attn_add(x, self.attn(x))
-        return self.mlp_add(x, self.mlp(x))
+        x = self.mlp_add(x, self.mlp(x))
+        return x

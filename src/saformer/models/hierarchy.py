@@ -47,7 +47,8 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.before(x)
-        return self.add(self.main(x), self.skip(x))
+        x = self.add(self.main(x), self.skip(x))
+        return x
 
 
 def build_stages(

@@ -53,8 +53,8 @@ class ConvBN(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.bn(self.conv(x.flatten(0, 1)))
-        return y.unflatten(0, x.shape[:2])
+        y: Tensor = self.bn(self.conv(x.flatten(0, 1))).unflatten(0, x.shape[:2])
+        return y
 
 
 class MaxPool(nn.Module):
@@ -69,8 +69,8 @@ class MaxPool(nn.Module):
         self.pool = LeanMaxPool2d(kernel_size=3, stride=stride, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.pool(x.flatten(0, 1))
-        return y.unflatten(0, x.shape[:2])
+        y: Tensor = self.pool(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return y
 
 
 class Layers(nn.Sequential):

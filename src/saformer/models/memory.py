@@ -185,7 +185,8 @@ def _unpack(kept: Tensor | _View) -> Tensor:
 
 
 def _key(x: Tensor) -> int:
-    return x.untyped_storage()._cdata
+    address: int = x.untyped_storage()._cdata
+    return address
 
 
 def _numel_of_storage(x: Tensor) -> int:

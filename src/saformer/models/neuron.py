@@ -22,10 +22,12 @@ import snntorch as snn
 import torch
 from torch import Tensor, nn
 
+from saformer.errors import require
 from saformer.models import lif_kernels
 from saformer.models.lif_kernels import Law
 from saformer.models.settings import Backend, Fire, NeuronConfig, Reset, SurrogateName
 from saformer.models.surrogate import spike_grad, state_dtype
+from saformer.plugins import locate, require_options
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ RESETS = {"subtract": Reset.soft, "zero": Reset.hard, "none": Reset.none}
 MECHANISMS = {reset: mechanism for mechanism, reset in RESETS.items()}
 
 
-class MultiStepLeaky(snn.Leaky):
+class MultiStepLeaky(snn.Leaky):  # type: ignore[misc]  # snnTorch has no types
     """snn.Leaky over a sequence: [T, B, ...] -> spikes [T, B, ...] in the same dtype.
 
     The membrane is float32 (float64 for float64 input), whatever the input or autocast.
@@ -135,7 +137,7 @@ class MultiStepLeaky(snn.Leaky):
 
 def build_neuron(
     config: NeuronConfig, *, v_threshold: float | None = None, learn_threshold: bool = False
-) -> MultiStepLeaky:
+) -> snn.SpikingNeuron:
     """A neuron from its settings in the field's words.
 
     beta = 1 - 1/tau, and 1 without a tau (IF); a detached reset is snnTorch's `reset_delay=True`,
@@ -145,20 +147,54 @@ def build_neuron(
         config: Settings.
         v_threshold: Another threshold than the configured one.
         learn_threshold: Make it a parameter.
+
+    Raises:
+        SettingError: A neuron of your own cannot be built, or does not read a setting.
     """
-    return MultiStepLeaky(
+    surrogate = (config.surrogate.name, config.surrogate.alpha)
+    arguments: dict[str, Any] = {
         # So that 1 - beta, which scales the input, is 1/tau to the last bit: counts make ties.
-        beta=1 - torch.tensor(1 / config.tau).item() if config.tau is not None else 1.0,
-        threshold=config.v_threshold if v_threshold is None else v_threshold,
-        learn_beta=config.learnable_tau,
-        learn_threshold=learn_threshold,
-        reset_mechanism=MECHANISMS[config.reset],
-        reset_delay=config.detach_reset,
-        decay_input=config.decay_input,
-        fire=config.fire,
-        surrogate=(config.surrogate.name, config.surrogate.alpha),
-        backend=config.backend,
-    )
+        "beta": 1 - torch.tensor(1 / config.tau).item() if config.tau is not None else 1.0,
+        "threshold": config.v_threshold if v_threshold is None else v_threshold,
+        "learn_beta": config.learnable_tau,
+        "learn_threshold": learn_threshold,
+        "reset_mechanism": MECHANISMS[config.reset],
+    }
+    kind = MultiStepLeaky if config.layer is None else _custom(config)
+    if issubclass(kind, MultiStepLeaky):
+        arguments |= {
+            "reset_delay": config.detach_reset,
+            "decay_input": config.decay_input,
+            "fire": config.fire,
+            "surrogate": surrogate,
+            "backend": config.backend,
+        }
+    else:
+        arguments["spike_grad"] = spike_grad(*surrogate, config.fire)
+    if config.layer is not None:
+        require_options("neuron.options", kind, "__init__", arguments, config.options)
+    return kind(**arguments, **config.options)
+
+
+def _custom(config: NeuronConfig) -> type[snn.SpikingNeuron]:
+    """The class that `config.layer` names."""
+
+    def fits(found: Any) -> bool:
+        if not isinstance(found, type) or not issubclass(found, snn.SpikingNeuron):
+            return False
+        return not found.__module__.startswith("snntorch.")  # those take one step at a time
+
+    expected = "a subclass of MultiStepLeaky, or of a neuron of snnTorch"
+    kind: type[snn.SpikingNeuron] = locate("neuron.layer", str(config.layer), fits, expected)
+    if not issubclass(kind, MultiStepLeaky):
+        for name, value, ok in (
+            ("decay_input", "false", not config.decay_input),
+            ("detach_reset", "true", config.detach_reset),
+            ("backend", "auto", config.backend is Backend.auto),
+        ):
+            rule = f"be {value} with neuron.layer={config.layer}, which is no MultiStepLeaky"
+            require(ok, f"neuron.{name}", rule, getattr(config, name))
+    return kind
 
 
 class _Scan(torch.autograd.Function):
@@ -171,6 +207,7 @@ class _Scan(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, b: Tensor, c: Tensor, th: Tensor, law: Law, compiled: bool
     ) -> Tensor:
+        spikes: Tensor
         spikes, n = _kernel("forward", compiled)(law, x, b, c, th)
         learned = any(ctx.needs_input_grad[1:4])
         ctx.save_for_backward(n, x if learned else None, b, c, th)
@@ -192,7 +229,8 @@ _compiler_failed = False
 def _kernel(name: str, compiled: bool) -> Callable[..., Any]:
     """The eager kernel, or the fused one that is compiled at its first call."""
     if torch.compiler.is_compiling():  # inside a compiled backbone: the outer compiler fuses it
-        return getattr(lif_kernels, f"{name}_fused")
+        fused: Callable[..., Any] = getattr(lif_kernels, f"{name}_fused")
+        return fused
     eager: Callable[..., Any] = getattr(lif_kernels, name)
     return functools.partial(_try_compiled, name, eager) if compiled else eager
 

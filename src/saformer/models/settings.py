@@ -6,6 +6,7 @@ Each class checks itself when it is built and names the setting as it is typed o
 import math
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from typing import Any
 
 from saformer.errors import require
 
@@ -55,6 +56,7 @@ class AttentionName(str, Enum):
     identity = "identity"
     pooling = "pooling"
     dwconv = "dwconv"
+    custom = "custom"
 
 
 class ProductOrder(str, Enum):
@@ -198,8 +200,14 @@ class NeuronConfig:
     """Learn one tau per layer (PLIF)."""
     backend: Backend = Backend.auto
     """How the layer runs over time; `auto` takes `torch` on CPU and `compile` on CUDA."""
+    layer: str | None = None
+    """Dotted name of a neuron of your own (docs/extend.md); null: `MultiStepLeaky`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Arguments of `layer`, beyond those that the other settings make."""
 
     def __post_init__(self) -> None:
+        rule = "stay {} with neuron.layer=null, which does not read it"
+        require(not self.options or self.layer is not None, "neuron.options", rule, self.options)
         if self.tau is None:
             for name in ("decay_input", "learnable_tau"):
                 rule = "be false with neuron.tau=null, which leaves no tau"
@@ -217,8 +225,9 @@ READ_BY = {
     **dict.fromkeys(("scale", "order", "batch_leak"), (_ssa, _random)),
     "erode": (AttentionName.sdsa,),
     "kernel_size": (AttentionName.pooling, AttentionName.dwconv),
+    **dict.fromkeys(("branch", "options"), ()),
 }
-"""Attentions that read a field of `AttentionConfig`."""
+"""Attentions that read a field of `AttentionConfig`; `custom` may read all of them."""
 
 
 @dataclass(kw_only=True)
@@ -255,12 +264,21 @@ class AttentionConfig:
     """SDSA: 3x3 max-pooling of its spikes, as the original has for CIFAR10-DVS."""
     kernel_size: int = 3
     """Pooling and dwconv: odd side of the kernel."""
+    branch: str | None = None
+    """Custom: dotted name of a class of your own (docs/extend.md)."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Custom: arguments of `branch`, beyond those that every branch is given."""
 
     def __post_init__(self) -> None:
+        custom = self.name is AttentionName.custom
+        rule = "be module.Class with attention.name=custom"
+        require(not custom or self.branch is not None, "attention.branch", rule, "null")
         for unread in fields(self):
             name, value = unread.name, getattr(self, unread.name)
-            ok = value == unread.default or self.name in READ_BY.get(name, (self.name,))
-            kept = unread.default.value if isinstance(unread.default, Enum) else unread.default
+            default = {} if name == "options" else unread.default
+            ok = custom or value == default or self.name in READ_BY.get(name, (self.name,))
+            kept = default.value if isinstance(default, Enum) else default
+            kept = "null" if kept is None else kept
             rule = f"stay {kept} with attention.name={self.name.value}, which does not read it"
             require(ok, f"attention.{name}", rule, value)
         value = self.v_threshold
@@ -304,6 +322,9 @@ class StageConfig:
     """The skip leaves out the convolutions from this one on, counted from 0."""
 
     def __post_init__(self) -> None:
+        rule = "have null for an attention of your own, which the `attention` group then names"
+        ok = self.attention is not AttentionName.custom
+        require(ok, "model.stages", rule, self.attention)
         ok = min(self.divide, self.depth, *self.embed, len(self.embed)) >= 1
         rule = "have divide, depth and embed of at least 1 in every stage"
         require(ok, "model.stages", rule, (self.divide, self.depth, self.embed))

@@ -70,7 +70,8 @@ class SpikingPatchStem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stages(x)
-        return self.add(x, self.position(x))
+        x = self.add(x, self.position(x))
+        return x
 
 
 class PreActivationStem(nn.Module):

@@ -37,7 +37,8 @@ def vjp_(name: SurrogateName, u: Tensor, grad: Tensor, alpha: float) -> Tensor:
     """
     if name is SurrogateName.sigmoid:
         s = u.mul_(alpha).sigmoid_()
-        return _sigmoid_backward(grad, s, grad_input=s).mul_(alpha)
+        gx: Tensor = _sigmoid_backward(grad, s, grad_input=s).mul_(alpha)
+        return gx
     if name is SurrogateName.atan:
         u.mul_(math.pi / 2 * alpha).square_().add_(1)
         return torch.div(grad, u, out=u).mul_(alpha / 2)

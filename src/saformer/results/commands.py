@@ -12,15 +12,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra import initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from saformer.config import VERSION_BASE, check, conf_dir, to_dict
+from saformer.config import check, to_dict
 from saformer.errors import SettingError
-from saformer.overrides import explain
+from saformer.overrides import compose
 from saformer.results import render
 from saformer.results.collect import find, shown
 from saformer.results.published import published
@@ -141,30 +137,28 @@ def compose_rows(name: str, table: TableConfig, settings: list[str]) -> list[Row
     """
     known = published()
     rows = []
-    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
-        for part in table.parts():
-            for one in part.rows:
-                words = [*part.overrides, *one.overrides, *settings]
-                if any(word.partition("=")[0] == "seed" for word in words):
-                    raise SettingError(
-                        f"table {name} sets the seeds itself, {table.seeds}: drop seed=..."
-                    )
-                try:
-                    config = _composed(words)
-                except (HydraException, OmegaConfBaseException, SettingError) as error:
-                    said = str(error) if isinstance(error, SettingError) else explain(error)
-                    raise SettingError(f"table {name}, row '{one.label}': {said}") from None
-                figures = []
-                if one.published:
-                    dataset, timesteps = config["dataset"]["name"], config["timesteps"]
-                    figures = known.of(one.published, dataset, timesteps)
-                rows.append(Row(part.label, one.label, words, config, table.seeds, figures))
+    for part in table.parts():
+        for one in part.rows:
+            words = [*part.overrides, *one.overrides, *settings]
+            if any(word.partition("=")[0] == "seed" for word in words):
+                raise SettingError(
+                    f"table {name} sets the seeds itself, {table.seeds}: drop seed=..."
+                )
+            try:
+                config = _composed(words)
+            except SettingError as error:
+                raise SettingError(f"table {name}, row '{one.label}': {error}") from None
+            figures = []
+            if one.published:
+                dataset, timesteps = config["dataset"]["name"], config["timesteps"]
+                figures = known.of(one.published, dataset, timesteps)
+            rows.append(Row(part.label, one.label, words, config, table.seeds, figures))
     return rows
 
 
 def _composed(words: list[str]) -> dict[str, Any]:
     """A configuration as a run.json holds it."""
-    composed = to_dict(check(hydra.compose("train", words)))
+    composed = to_dict(check(compose(words)))
     plain: dict[str, Any] = json.loads(json.dumps(composed))
     return plain
 

@@ -7,7 +7,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from saformer.config import conf_dir
+from saformer.config import options
 from saformer.errors import SettingError, require
 from saformer.suggest import suggest
 
@@ -68,8 +68,8 @@ class TableConfig:
 
 
 def table_names() -> list[str]:
-    """Every table of conf/paper/."""
-    return sorted(path.stem for path in (conf_dir() / "paper").glob("*.yaml"))
+    """Every table of conf/paper/, the package's and your own."""
+    return list(options("paper"))
 
 
 def table_path(name: str) -> Path:
@@ -82,10 +82,11 @@ def table_path(name: str) -> Path:
         if not Path(name).is_file():
             raise SettingError(f"there is no file {name} that describes a table")
         return Path(name)
-    if name not in table_names():
-        near, known = suggest(name, table_names()), ", ".join(table_names())
+    tables = options("paper")
+    if name not in tables:
+        near, known = suggest(name, tables), ", ".join(tables)
         raise SettingError(f"there is no table '{name}'.{near} Tables: {known}, or a .yaml file")
-    return conf_dir() / "paper" / f"{name}.yaml"
+    return tables[name]
 
 
 def read_settings(path: Path, schema: type) -> object:

@@ -23,21 +23,15 @@ def draw(path: Path, settings: list[str], images: int, out: Path | None) -> list
             set has fewer images.
     """
     # Here, because the names of this package are wanted before all that is needed to draw.
-    import hydra
-    from hydra import initialize_config_dir
-    from hydra.conf import HydraConf, OverridesConf
-
     from saformer import experiment
     from saformer.checkpoint import load_checkpoint, saved_config
-    from saformer.config import VERSION_BASE, check, conf_dir
-    from saformer.overrides import restore
+    from saformer.config import check
+    from saformer.overrides import compose, restore
 
     chosen = _checkpoint(path)
     checkpoint = load_checkpoint(chosen)
-    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
-        composed = hydra.compose("eval", settings)
-    typed = HydraConf(overrides=OverridesConf(task=settings))
-    config = check(restore(saved_config(checkpoint), composed, typed))
+    composed = compose(settings, "eval")
+    config = check(restore(saved_config(checkpoint), composed, settings))
     config.ckpt_path = str(chosen)
     return experiment.draw_spikes(config, checkpoint, images, out)
 

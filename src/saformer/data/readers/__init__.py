@@ -1,43 +1,54 @@
 """Readers: one file a dataset or format; bytes in, arrays out.
 
-The reader of a dataset is the module here that bears its name, with a function `read(config,
-timesteps) -> Source`; a `DataError` says what is missing and how to get it.
+The reader of a dataset is the module here that bears its name, or one that `dataset.reader` names,
+with a function `read(config, timesteps) -> Source`; a `DataError` says what is missing and how to
+get it.
 """
 
-from importlib import import_module
+import inspect
+from pkgutil import iter_modules
 from types import ModuleType
+from typing import Any
 
 from saformer.data.settings import DatasetConfig, Resize, Split
 from saformer.data.source import Source
 from saformer.errors import SettingError, require
+from saformer.plugins import locate
 from saformer.suggest import suggest
 
-MODULES = {
-    "cifar10": "cifar",
-    "cifar100": "cifar",
-    "cifar10_dvs": "cifar10_dvs",
-    "digits": "digits",
-    "digits_events": "digits_events",
-    "dvs128_gesture": "dvs128_gesture",
-    "fashion_mnist": "fashion_mnist",
-    "imagenet": "imagenet",
-    "tiny_imagenet": "tiny_imagenet",
-}
 
-
-def find(name: str) -> ModuleType:
+def find(config: DatasetConfig) -> ModuleType:
     """The reader of a dataset.
 
     Raises:
         SettingError: There is none of that name.
     """
-    if name not in MODULES:
-        raise SettingError(f"dataset.name has no reader '{name}'.{suggest(name, MODULES)}")
-    return import_module(f"{__name__}.{MODULES[name]}")
+    ours = [module.name for module in iter_modules(__path__)]
+    name = config.reader or config.name
+    if config.reader is None and name not in ours:
+        near = suggest(name, ours)
+        fix = "A module of your own is named by dataset.reader"
+        raise SettingError(f"dataset.name has no reader '{name}'.{near} {fix}")
+    dotted = f"{__name__}.{name}" if name in ours else name
+    expected = "a module with a function read(config, timesteps)"
+    reader: ModuleType = locate("dataset.reader", dotted, _reads, expected)
+    return reader
+
+
+def _reads(found: Any) -> bool:
+    """Whether it is a module with a function of two arguments, `read`."""
+    function = getattr(found, "read", None)
+    if not isinstance(found, ModuleType) or not inspect.isfunction(function):
+        return False
+    try:
+        inspect.signature(function).bind("config", "timesteps")
+    except TypeError:
+        return False
+    return True
 
 
 def read(config: DatasetConfig, timesteps: int) -> Source:
-    """Read the dataset that `config.name` names.
+    """Read a dataset with its reader, and hold what was read against the settings.
 
     Args:
         config: Settings of the dataset.
@@ -50,7 +61,7 @@ def read(config: DatasetConfig, timesteps: int) -> Source:
     if config.events is None:
         rule = f"be official for {config.name}, whose test set was published"
         require(config.split is Split.official, "dataset.split", rule, config.split)
-    source: Source = find(config.name).read(config, timesteps)
+    source: Source = find(config).read(config, timesteps)
     if config.events is not None:
         rule = f"be null for {config.name}, which is images"
         require(len(source.x.shape) == 5, "dataset.events", rule, "set")

@@ -33,24 +33,6 @@ class Layout(NamedTuple):
     """Classes K."""
 
 
-LAYOUTS = {
-    "cifar10": Layout(
-        folder="cifar-10-batches-py",
-        train=tuple(f"data_batch_{i}" for i in range(1, 6)),
-        test="test_batch",
-        labels="labels",
-        classes=10,
-    ),
-    "cifar100": Layout(
-        folder="cifar-100-python",
-        train=("train",),
-        test="test",
-        labels="fine_labels",
-        classes=100,
-    ),
-}
-
-
 def _encode(text: str, encoding: str) -> bytes:
     """How Python 3 writes bytes into a pickle that Python 2 can read."""
     if encoding != "latin1":
@@ -70,15 +52,19 @@ ALLOWED: dict[tuple[str, str], Any] = {
 }
 
 
-def read(config: DatasetConfig, timesteps: int) -> Source:
-    """Read all images, 32x32 RGB, with their class numbers (the fine ones of CIFAR-100).
+def read_cifar(config: DatasetConfig, layout: Layout) -> Source:
+    """Read all images, 32x32 RGB, with their class numbers.
 
     Looks in `dataset.root` and in the archive's folder below it.
+
+    Args:
+        config: Settings of the dataset.
+        layout: Which of the two it is.
 
     Raises:
         DataError: A file is missing, cut off, or something else.
     """
-    layout, root = LAYOUTS[config.name], Path(config.root or "")
+    root = Path(config.root or "")
     fix = f"Run: saformer-data fetch {config.name}, or set dataset.root to where they are."
     inside = root / layout.folder
     folder = inside if os.path.isdir(inside) else root  # Path.is_dir raises where it may not look

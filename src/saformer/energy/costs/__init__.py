@@ -4,12 +4,18 @@ Every number is an estimate from published constants; none is measured. A model 
 all of one technology node, and no number mixes two models.
 """
 
+from functools import cache
+from inspect import isabstract
+from typing import Any
+
 from saformer.energy.costs.base import Cost, CostModel, Item, millijoules
 from saformer.energy.costs.horowitz import FP16, FP32, INT8, INT32, Arithmetic, Horowitz45
 from saformer.energy.costs.lemaire import Lemaire2022
 from saformer.energy.costs.memory import MemorySimple
 from saformer.energy.costs.yan import Yan2024Twin
 from saformer.energy.settings import require_known
+from saformer.errors import require
+from saformer.plugins import locate, require_options
 
 __all__ = [
     "FP16",
@@ -43,11 +49,27 @@ MODELS: dict[str, CostModel] = {
 }
 
 
+@cache
 def cost_model(name: str) -> CostModel:
-    """The hardware model of this name.
+    """The hardware model of this name; one of your own by its dotted name.
 
     Raises:
         SettingError: There is none.
     """
-    require_known("energy.costs", name, MODELS)
-    return MODELS[name]
+    if "." not in name:
+        require_known("energy.costs", name, MODELS)
+        return MODELS[name]
+    expected = "a subclass of CostModel, or an instance of one"
+    found = locate("energy.costs", name, _fits, expected)
+    if isinstance(found, type):
+        require_options("energy.costs", found, "__init__", (), {})
+        found = found()
+    model: CostModel = found
+    require(model.name not in MODELS, "energy.costs", f"give {name} a name of its own", model.name)
+    return model
+
+
+def _fits(found: Any) -> bool:
+    if isinstance(found, type):
+        return issubclass(found, CostModel) and not isabstract(found)
+    return isinstance(found, CostModel)

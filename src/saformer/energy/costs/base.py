@@ -53,6 +53,8 @@ class Cost:
 
     name: str
     """Name of the model."""
+    technology: str
+    """Technology node of all its constants."""
     twin: str
     """What it is compared with: the same shape without spikes."""
     counted: Counted
@@ -135,7 +137,7 @@ class Cost:
             share = item.row.of_sample
             if item.event and share.numel():
                 totals += item.pJ * share
-        return (totals.std() / n**0.5).item()
+        return float(totals.std() / n**0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +154,7 @@ class CostModel(ABC):
         T = counted.timesteps
         return Cost(
             name=self.name,
+            technology=self.technology,
             twin=self.twin(T),
             counted=counted,
             items=[item for row in counted.rows for item in self.priced(row, T)],

@@ -38,4 +38,5 @@ class SpikeAggregation(nn.Module):
         )
 
     def forward(self, w: Tensor) -> Tensor:
-        return self.lif(self.reduce(w, self.dim) * self.scale)
+        mask: Tensor = self.lif(self.reduce(w, self.dim) * self.scale)
+        return mask

@@ -4,6 +4,7 @@ T timesteps, B batch, D width, h heads, d = D/h, H W height and width, N = H*W t
 """
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -31,6 +32,7 @@ class AttentionBranch(nn.Module, ABC):
         model: Heads, residual, place and kernel of the DWC.
         config: Settings of the attention.
         neuron: Settings of the neurons.
+        **options: Arguments of `build` that are of a subclass alone.
     """
 
     recompute = False  # as of `Layers`
@@ -42,6 +44,7 @@ class AttentionBranch(nn.Module, ABC):
         model: ModelConfig,
         config: AttentionConfig,
         neuron: NeuronConfig,
+        **options: Any,
     ) -> None:
         super().__init__()
         self.num_heads = model.num_heads
@@ -54,7 +57,7 @@ class AttentionBranch(nn.Module, ABC):
 
         self.lif_in = build_neuron(neuron) if membrane else nn.Identity()
         # Here and not in the subclass, so that layers are registered in the order they run in.
-        self.build(dim, num_tokens, model, config, neuron)
+        self.build(dim, num_tokens, model, config, neuron, **options)
         self.dwc_parallel = depthwise() if parallel else None
         # Same threshold as the mask neuron: behind it a lone gated spike must be able to pass.
         self.lif_parallel = build_neuron(neuron, v_threshold=0.5) if parallel else None
@@ -86,12 +89,14 @@ class AttentionBranch(nn.Module, ABC):
 
     def heads(self, x: Tensor) -> Tensor:
         """[T, B, D, H, W] -> [T, B, h, d, N], a view."""
-        return x.flatten(3).unflatten(2, (self.num_heads, -1))
+        x = x.flatten(3).unflatten(2, (self.num_heads, -1))
+        return x
 
 
 def join_heads(y: Tensor, like: Tensor) -> Tensor:
     """[T, B, h, d, N] -> [T, B, D, H, W], as `like` has it."""
-    return y.flatten(2, 3).unflatten(3, like.shape[3:])
+    y = y.flatten(2, 3).unflatten(3, like.shape[3:])
+    return y
 
 
 def projection(dim: int, config: AttentionConfig, neuron: NeuronConfig) -> Layers:

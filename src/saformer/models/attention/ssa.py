@@ -84,4 +84,5 @@ class OverBatch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.lif(x.flatten(0, 1))
-        return y.unflatten(0, x.shape[:2])
+        y = y.unflatten(0, x.shape[:2])
+        return y

@@ -1,0 +1,86 @@
+"""What the files must keep: the logits of the checkpoint, and spikes that are zeros and ones.
+
+B batch, K classes.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import snntorch as snn
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two networks are apart on the same inputs."""
+
+    inputs: int
+    """How many."""
+    difference: float
+    """Largest |difference| of their logits."""
+    largest: float
+    """Largest |logit| of the first, to measure it by."""
+    changed: int
+    """Inputs that the second puts into another class."""
+
+
+def compare(first: nn.Module, second: nn.Module, x: Tensor) -> Agreement:
+    """Hold the logits [B, K] of two networks against each other.
+
+    Random spikes of rate coding are drawn alike for both; the generator is left as it was.
+    """
+    logits = []
+    for network in (first, second):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            logits.append(network(x))
+    one, two = logits
+    changed = int((one.argmax(1) != two.argmax(1)).sum())
+    return Agreement(len(x), (one - two).abs().max().item(), one.abs().max().item(), changed)
+
+
+@dataclass(frozen=True)
+class Values:
+    """What a layer takes or gives."""
+
+    layer: str
+    """Its dotted name."""
+    binary: float
+    """Share of the values that are 0 or 1."""
+    whole: bool
+    """Whether all are whole numbers, as sums of spikes are."""
+    rate: float
+    """Share of the values that are not 0."""
+
+
+def look(network: nn.Module, x: Tensor) -> tuple[list[Values], list[Values]]:
+    """What every weight layer takes, and what every neuron layer gives, in the order they run in.
+
+    Args:
+        network: A network whose BatchNorm is folded.
+        x: Its input.
+    """
+    taken: list[Values] = []
+    given: list[Values] = []
+
+    def taking(name: str) -> Callable[..., None]:
+        return lambda layer, args: taken.append(_values(name, args[0]))
+
+    def giving(name: str) -> Callable[..., None]:
+        return lambda layer, args, y: given.append(_values(name, y))
+
+    with ExitStack() as undo, torch.no_grad(), torch.random.fork_rng(devices=[]):
+        for name, layer in network.named_modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                undo.callback(layer.register_forward_pre_hook(taking(name)).remove)
+            elif isinstance(layer, snn.SpikingNeuron):
+                undo.callback(layer.register_forward_hook(giving(name)).remove)
+        network(x)
+    return taken, given
+
+
+def _values(name: str, x: Tensor) -> Values:
+    binary = ((x == 0) | (x == 1)).float().mean().item()
+    return Values(name, binary, bool((x == x.round()).all()), (x != 0).float().mean().item())

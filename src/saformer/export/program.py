@@ -1,0 +1,42 @@
+"""The whole network as one program of PyTorch: bytes in, logits out.
+
+torch.export records the operations of one forward pass with its weights. The file loads in any
+Python that has PyTorch, and nothing of this package is imported.
+
+T timesteps, B batch, C channels, H W height and width, K classes.
+"""
+
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+
+def export_program(network: nn.Module, x: Tensor) -> ExportedProgram:
+    """Record a network that takes a batch of any size.
+
+    Args:
+        network: In evaluation mode, of one input whose first axis is the batch.
+        x: An input; its shape and dtype are those of the program, but for the batch.
+    """
+    assert not network.training, "a program of training mode would change BatchNorm's statistics"
+    # Of one sample the size would be taken for a constant.
+    pair = x[:1].expand(2, *x.shape[1:]).contiguous()
+    with torch.no_grad():
+        batch = Dim("batch", min=1)
+        return torch.export.export(network, (pair,), dynamic_shapes=({0: batch},), strict=False)
+
+
+def save_program(program: ExportedProgram, path: Path) -> None:
+    """Write a program to a file of the ending `.pt2`.
+
+    Args:
+        program: The program.
+        path: A file that is not there yet.
+    """
+    with warnings.catch_warnings():
+        # About membranes, which are empty between forward passes.
+        warnings.filterwarnings("ignore", message="No complete tensor found")
+        torch.export.save(program, path)

@@ -1,0 +1,121 @@
+"""`saformer-export` from a checkpoint to files, and what it answers where it cannot."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_everything_is_written_and_compared(cli, checkpoint, classifier, bytes_of):
+    """Program, graphs and facts are there; the program gives the logits of the checkpoint."""
+    code, out, err = cli("export", str(checkpoint("timesteps=2")), "new/deployed")
+    assert (code, err) == (0, "")
+    facts = json.loads(Path("new/deployed/export.json").read_text())
+    assert facts["input"]["shape"] == ["B", 1, 8, 8] and facts["input"]["dtype"] == "uint8"
+    assert facts["output"]["shape"] == ["B", 10]
+    assert facts["inputs_compared"] == "16 test items of digits"
+    agreement = facts["program"]["against_the_checkpoint"]
+    assert agreement["inputs"] == 16 and agreement["largest"] > 0.05
+    assert agreement["difference"] < 1e-2 and agreement["changed"] == 0
+    assert facts["program"]["against_the_folded_network"]["difference"] < 1e-5
+    assert all(layer["binary"] == 1 for layer in facts["neurons_give"])
+    assert [x["layer"] for x in facts["weight_layers_take"] if x["binary"] < 1] == [
+        "stem.stages.0.conv"
+    ]
+    graphs = facts["nir"]["graphs"]
+    files = {path.name for path in Path("new/deployed/nir").iterdir()}
+    assert files == {graph["file"] for graph in graphs}
+    assert all(graph["differing"] < 1e-3 for graph in graphs)
+    assert "blocks.0.attn.gate" in facts["nir"]["left_out"]
+    assert facts["versions"]["nir"] and facts["config"]["timesteps"] == 2
+
+    program = torch.export.load("new/deployed/model.pt2").module()
+    made = classifier("timesteps=2")
+    x = bytes_of(made, 3)
+    with torch.no_grad():
+        torch.testing.assert_close(program(x), made(x), rtol=0, atol=1e-2)
+
+    words = " ".join(out.split())
+    assert "uint8 [B, 1, 8, 8] -> logits [B, 10]" in words
+    assert "0 of 16 classes changed" in words
+    assert "12 of 12 neuron layers give" in words
+    assert "11 of 12 weight layers take; stem.stages.0.conv: real numbers" in words
+    assert "24 layers in 11 graphs" in words
+    assert "NIR has no product of two inputs" in words
+
+
+def test_without_nir_the_rest_is_written(cli, checkpoint, monkeypatch):
+    """One line says how to get the packages; the program is there, and data need not be."""
+    monkeypatch.setitem(sys.modules, "nirtorch", None)  # as if it were not installed
+    saved = checkpoint("timesteps=1", "dataset=cifar10", "augment=none", "dataset.root=gone")
+    code, out, err = cli("export", str(saved), "deployed")
+    assert (code, err) == (0, "")
+    assert "nirtorch is not installed: pip install 'saformer[export]'" in out
+    assert {path.name for path in Path("deployed").iterdir()} == {"model.pt2", "export.json"}
+    facts = json.loads(Path("deployed/export.json").read_text())
+    assert facts["nir"] is None
+    reason = "16 inputs of random bytes, since cifar10 cannot be read here"
+    assert facts["inputs_compared"] == reason
+
+
+def test_nothing_is_overwritten(cli, checkpoint):
+    """A folder that holds something, and a file, are left as they are."""
+    saved = str(checkpoint("timesteps=1"))
+    Path("full").mkdir()
+    Path("full/mine.txt").write_text("mine")
+    for out in ("full", "full/mine.txt"):
+        code, told, err = cli("export", saved, out)
+        assert (code, told) == (2, "")
+        assert err == (f"error: {out} exists, and nothing is overwritten: name a new folder\n")
+    assert [path.name for path in Path("full").iterdir()] == ["mine.txt"]
+    assert Path("full/mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (("gone.ckpt", "out"), "gone.ckpt does not exist"),
+        (("text.ckpt", "out"), "text.ckpt cannot be read .*damaged or not a checkpoint.*"),
+        (("other.ckpt", "out"), "other.ckpt holds no SAFormer configuration.*"),
+        (("other.ckpt",), "the following arguments are required: OUT. Help: .* --help"),
+        (("other.ckpt", "out", "--x"), "unrecognized arguments: --x. Help: .* --help"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(cli, words, answer):
+    """Files that are no checkpoints and words that make no sense: exit code 2, and no folder."""
+    Path("text.ckpt").write_text("no checkpoint")
+    torch.save({"state_dict": {}}, "other.ckpt")
+    code, out, err = cli("export", *words)
+    assert (code, out) == (2, "")
+    assert re.fullmatch(f"error: {answer}\n", err), err
+    assert not Path("out").exists()
+
+
+def test_recordings_that_are_resized_must_be_there(cli, checkpoint):
+    """The program resizes frames from the side that recordings have, so it must be known."""
+    words = ("dataset=cifar10_dvs", "dataset.events.resize=bilinear", "dataset.image_size=64")
+    saved = checkpoint(*words, "model.patch_size=16", "timesteps=1", "augment=none")
+    code, _, err = cli("export", str(saved), "deployed")
+    assert code == 2 and err.startswith("error: the program resizes the frames of cifar10_dvs")
+    assert not Path("deployed").exists()
+
+
+@pytest.mark.slow
+def test_the_page_is_run(cli, checkpoint):
+    """The Python of docs/export.md runs on what the command wrote."""
+    assert cli("export", str(checkpoint()), "deployed")[0] == 0
+    blocks = re.findall(
+        r"^```python\n(.*?)^```",
+        (ROOT / "docs" / "export.md").read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+    assert len(blocks) == 2
+    for block in blocks:
+        scope: dict = {}
+        exec(block, scope)
+    assert scope["spikes"].shape[1:] == (1, 64, 4, 4)

@@ -1,0 +1,117 @@
+"""Every command that README and docs show is run here, or stands with the test that runs it."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from results.plot_runs import fabricate
+
+from saformer.results.commands import compose_rows
+from saformer.results.settings import read_table, table_path
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHORT = (
+    *("dataset.train_subset=100", "epochs=2", "scheduler.warmup_epochs=0"),
+    *("logger=none", "callbacks=none", "trainer=cpu"),
+)
+OUT_OF_REACH = r"cifar10|imagenet|trainer=ddp|trainer=gpu"
+"""Words of a training that want data or devices which are not here: it is composed and checked."""
+ELSEWHERE = {
+    r"make (train|test)": "Makefile",
+    r"pip install -e \.": "Makefile",
+    r"saformer-data (fetch|check|build) (?!photos|movements)": "tests/test_data_command.py",
+    r"python -m saformer\.data\.resize": "tests/data/test_imagenet.py",
+    r"saformer-import|saformer-eval ckpt_path=spikformer": "tests/interop/test_interop_command.py",
+    r"saformer-export": "tests/export/test_export_command.py",
+    r"python examples/library\.py": "tests/test_library.py",
+    r"torchrun": "tests/test_ddp.py",
+    r"sbatch|eval \"\$\(scripts/slurm|scripts/slurm|apt-get|python train.py -m launcher=slurm": (
+        "tests/test_slurm.py"
+    ),
+    r"export WANDB_MODE|wandb sync": "tests/test_cluster_page.py",
+    r"python train.py -m (sweep|trainer=ddp)|python train.py -m timesteps=1,2,4 seed": (
+        "tests/test_sweep.py"
+    ),
+    r"python train.py debug=profile": "tests/callbacks/test_profile.py",
+}
+"""What is run by another test, or, of the Makefile, by whoever runs the tests."""
+
+
+def commands() -> list[str]:
+    """Each line of a shell block once; docs/extend.md is tests/test_extend.py's."""
+    found: dict[str, None] = {}
+    for page in PAGES:
+        if page.name == "extend.md":
+            continue
+        for block in re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.M | re.S):
+            for line in block.splitlines():
+                command = " ".join(re.sub(r"(^|\s)#.*", "", line).split())
+                if command:
+                    found[command] = None
+    return list(found)
+
+
+COMMANDS = commands()
+HERE = [c for c in COMMANDS if not any(re.match(pattern, c) for pattern in ELSEWHERE)]
+QUICK = [c for c in HERE if re.search(OUT_OF_REACH, c) or re.match("saformer-(table|data)", c)]
+SLOW = [c for c in HERE if c not in QUICK]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Path:
+    """A folder with finished runs of all rows of two tables, and with a table of one's own."""
+    folder = tmp_path_factory.mktemp("pages")
+    for name in ("digits", "rivals", "ablation"):
+        rows = compose_rows(name, read_table(table_path(name)), [])
+        fabricate(rows, folder / "outputs" / name, lambda row, seed: {"top1": 90.0, "energy": 1e-3})
+    text = (ROOT / "docs/reproduce.md").read_text()
+    (mine,) = [b for b in re.findall(r"```yaml\n(.*?)```", text, re.S) if "rows:" in b]
+    (folder / "mine.yaml").write_text(mine)
+    return folder
+
+
+@pytest.fixture
+def call(cli, workspace, monkeypatch):
+    """Run a command as it stands, shortened where it trains; the exit code, stdout, stderr."""
+    monkeypatch.chdir(workspace)
+
+    def run(command: str, *more: str):
+        words = shlex.split(command.replace("/scratch/me/", ""))
+        if words[0] == "python":
+            words[:2] = [f"saformer-{words[1].removesuffix('.py')}"]
+        return cli(words[0].removeprefix("saformer-"), *words[1:], *more)
+
+    return run
+
+
+def test_every_command_is_run_somewhere():
+    """Each test that ELSEWHERE names is there, and each of its patterns is a command of a page."""
+    for pattern, where in ELSEWHERE.items():
+        assert (ROOT / where).is_file(), where
+        assert any(re.match(pattern, command) for command in COMMANDS), pattern
+    assert len(HERE) > 20
+
+
+@pytest.mark.parametrize("command", QUICK)
+def test_a_quick_command(call, command):
+    """Tables and lists are made; trainings out of reach here are composed and checked."""
+    trains = command.startswith("python")
+    code, out, err = call(command, *(("--cfg", "job") if trains else ()))
+    assert (code, err) == (0, "")
+    assert out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", SLOW)
+def test_a_command_that_trains_or_draws(call, command):
+    """Trainings, evaluations and figures run to their end, on two epochs of a hundred digits."""
+    if "NAME/RUN" in command and not Path("outputs/NAME/RUN").exists():
+        first = ("hydra.run.dir=outputs/NAME/RUN", *SHORT, "epochs=1", "callbacks=default")
+        assert call("python train.py", *first)[0] == 0
+    trains = command.startswith("python train.py")
+    words = [word for word in SHORT if "checkpoint" not in command or "callbacks" not in word]
+    code, out, err = call(command, *(words if trains else ()))
+    assert (code, err) == (0, "")
+    assert out
