@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test test-slow test-slurm lint types
+.PHONY: train test test-slow test-slurm coverage lint types
 
 train: .venv/ready ## train the default: saformer_tiny on digits
 	$(BIN)/python train.py $(ARGS)
@@ -11,10 +11,13 @@ test: .venv/ready-dev ## the everyday tests
 	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
 
 test-slow: .venv/ready-dev ## what takes longer, among it the full default training
-	$(BIN)/python -m pytest -m "slow and not slurm" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "slow and not slurm" $(ARGS)
 
 test-slurm: .venv/ready-dev ## sweeps, several ranks and requeues, on a Slurm of this machine alone
 	$(BIN)/python -m pytest -m slurm $(ARGS)
+
+coverage: .venv/ready-dev ## lines of src/ that the everyday tests reach, those of processes they start left out
+	$(BIN)/python -m pytest -n 2 -m "not slow" --cov=saformer --cov-report=term-missing $(ARGS)
 
 lint: .venv/ready-dev
 	$(BIN)/ruff format --check .

@@ -253,20 +253,33 @@ def test_the_small_benchmarks_run(benchmark):
         "data": ("--images", "64", "--batch", "32", "--rounds", "1"),
         "energy": ("--batch-sizes", "1", "--rounds", "1"),
         "lif": (*lif, "--malloc", "default"),
+        "operations": ("--steps", "1", "--networks", "ours", "sj"),
     }
     for name, words in commands.items():
         out, folder = benchmark(name, *words)
         file = f"{name}_default_malloc" if name == "lif" else name
         assert "┃" in out and f"{file}.json" in out
-        assert result(folder, file)["rounds"] == 1
+        found = result(folder, file)
+        assert found["steps" if name == "operations" else "rounds"] == 1
 
 
-def test_the_page_shows_what_was_measured():
-    """The table of training steps in docs/speed.md is the stored result, to the digit shown."""
-    (path,) = (ROOT / "benchmarks" / "results").glob("*/train_step.json")
+@pytest.mark.parametrize("file", ["train_step", "train_step_events"])
+def test_the_page_shows_what_was_measured(file):
+    """The tables of training steps in docs/speed.md are the stored results, to the digit shown."""
+    (path,) = (ROOT / "benchmarks" / "results").glob(f"*/{file}.json")
     measured = json.loads(path.read_text())["measured"]
     for name, one in measured.items():
         cells = [f"{1e3 * one['median_s']:.0f}"]
         cells += [f"{one[f'time_over_{reference}']:.2f}" for reference in train_step.REFERENCES]
         cells += [f"{one['peak_MiB']:.0f}", f"{one['peak_MiB'] / measured['sj']['peak_MiB']:.2f}"]
+        assert f"| {' | '.join([NETWORKS[name].label, *cells])} |" in PAGE
+
+
+def test_the_operations_are_those_measured():
+    """The table of kinds of operations in docs/speed.md is the stored result."""
+    (path,) = (ROOT / "benchmarks" / "results").glob("*/operations.json")
+    for name, ms in json.loads(path.read_text())["ms"].items():
+        kinds = PAGE.partition("| | convolutions, products")[2].partition(" | all |")[0]
+        shown = [ms.get(kind, 0.0) for kind in f"convolutions, products{kinds}".split(" | ")]
+        cells = [f"{one:.0f}" for one in (*shown, sum(ms.values()))]
         assert f"| {' | '.join([NETWORKS[name].label, *cells])} |" in PAGE

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "models": {"plugins"},
     "data": {"plugins"},
     "energy": {"plugins", "provenance", "models.spike_ops"},
-    "results": {"config", "overrides", "style", "words"},
+    "results": {"config", "style"},
     "spikes": {"style", "energy.counter", "energy.fold", "models"},
     "export": {"classifier", "config", "data", "models", "provenance", "words"},
     "interop": {"config", "models", "module", "overrides", "words"},

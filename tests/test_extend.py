@@ -16,6 +16,7 @@ from hydra import initialize_config_dir
 from PIL import Image
 
 from saformer.config import VERSION_BASE, check, conf_dir, options, to_dict
+from saformer.create import create_model
 from saformer.data.events import Events
 from saformer.data.readers import read
 from saformer.data.readers.aedat2 import write_aedat2
@@ -431,6 +432,25 @@ def test_a_neuron_of_our_own_kind(here):
     assert torch.equal(late(x), usual(x).roll(1, 0)) and late(x).any()
     with pytest.raises(SettingError, match=r"neuron.options.step: Late has no such .* 'steps'\?"):
         build_neuron(NeuronConfig(layer="mine.Late", options={"step": 1}))
+
+
+def test_a_class_that_does_not_take_what_it_is_given(here):
+    """One line says what is missing from the signature, for attentions and neurons."""
+    (here / "short.py").write_text(
+        "import snntorch as snn\nfrom saformer.models.attention.branch import AttentionBranch\n\n"
+        "class Branch(AttentionBranch):\n    def build(self, dim): ...\n"
+        "    def attend(self, x): return x, x\n\n"
+        "class Neuron(snn.Leaky):\n    def __init__(self, beta, threshold):\n"
+        "        super().__init__(beta, threshold)\n"
+    )
+    with pytest.raises(SettingError, match=r"neuron: Neuron.__init__ does not take learn_beta"):
+        build_neuron(NeuronConfig(layer="short.Neuron", decay_input=False))
+    for branch, lacks in (("short.Branch", "Branch.build"), ("torch.nn.ReLU", "ReLU.__init__")):
+        words = {"attention.name": "custom", "attention.branch": branch}
+        if branch != "short.Branch":
+            words["model.dwc.place"] = "none"
+        with pytest.raises(SettingError, match=f"attention: {lacks} does not take"):
+            create_model("saformer_tiny", **words)
 
 
 def test_a_hardware_model_with_a_name_that_is_taken(here):

@@ -21,7 +21,7 @@ OUT_OF_REACH = r"cifar10|imagenet|trainer=ddp|trainer=gpu"
 ELSEWHERE = {
     r"make (train|test)": "Makefile",
     r"pip install -e \.": "Makefile",
-    r"saformer-data (fetch|check|build) (?!photos|movements)": "tests/test_data_command.py",
+    r"saformer-data (fetch|check|build)": "tests/test_data_command.py",
     r"python -m saformer\.data\.resize": "tests/data/test_imagenet.py",
     r"saformer-import|saformer-eval ckpt_path=spikformer": "tests/interop/test_interop_command.py",
     r"saformer-export": "tests/export/test_export_command.py",
@@ -30,11 +30,10 @@ ELSEWHERE = {
     r"sbatch|eval \"\$\(scripts/slurm|scripts/slurm|apt-get|python train.py -m launcher=slurm": (
         "tests/test_slurm.py"
     ),
-    r"export WANDB_MODE|wandb sync": "tests/test_cluster_page.py",
-    r"python train.py -m (sweep|trainer=ddp)|python train.py -m timesteps=1,2,4 seed": (
-        "tests/test_sweep.py"
-    ),
+    r"python train.py -m sweep": "tests/test_sweep.py",
+    r"python train.py -m (trainer=ddp|timesteps=1,2,4 seed)": "tests/test_cluster_page.py",
     r"python train.py debug=profile": "tests/callbacks/test_profile.py",
+    r"export WANDB_MODE|wandb sync": "tests/test_wandb_gone.py",
 }
 """What is run by another test, or, of the Makefile, by whoever runs the tests."""
 

@@ -60,6 +60,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"ckpt_path={path} holds no SAFormer configuration: it comes from another program"
         ) from None
+    if "state_dict" not in checkpoint:
+        raise CheckpointError(f"ckpt_path={path} holds no weights: use another one of the same run")
     return checkpoint
 
 

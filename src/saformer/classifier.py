@@ -10,6 +10,7 @@ from saformer.checkpoint import load_checkpoint, load_weights, saved_config
 from saformer.config import Config, check
 from saformer.create import build_backbone
 from saformer.data.prepare import to_float
+from saformer.data.settings import Resize
 from saformer.errors import CheckpointError
 
 
@@ -54,18 +55,20 @@ class Classifier(nn.Module):
         events = data.events is not None
         lead = "B, T" if events else "B"
         wanted = (data.in_channels, data.image_size, data.image_size)
-        sized = x.shape[-3:] == wanted if not events else x.shape[-3] == data.in_channels
+        resized = data.events is not None and data.events.resize is Resize.bilinear
+        sized = x.shape[-3:] == wanted or (resized and x.shape[-3:-2] == wanted[:1])
         if x.ndim != 3 + len(lead.split()) or not sized:
             shape = ", ".join(map(str, wanted))
             raise ValueError(f"the input must be [{lead}, {shape}], not {list(x.shape)}")
-        if not events and x.is_floating_point() and x.numel() and (x.max() > 1 or x.min() < 0):
-            low, high = x.min().item(), x.max().item()
-            raise ValueError(
-                f"images as floats must be in 0..1, not in {low:.3g}..{high:.3g}: give bytes "
-                "(uint8), or divide by 255; they are normalised here"
-            )
+        if not events and x.dtype is not torch.uint8:
+            low, high = (x.min().item(), x.max().item()) if x.numel() else (0, 0)
+            if not x.is_floating_point() or low < 0 or high > 1:
+                raise ValueError(
+                    f"images must be bytes (uint8) or floats in 0..1, not {x.dtype} in "
+                    f"{low:.3g}..{high:.3g}; they are normalised here"
+                )
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
-        return (to_float(x, data) - mean) / std
+        return (to_float(x, data).to(mean.dtype) - mean) / std
 
 
 def load(path: str | Path) -> Classifier:

@@ -63,8 +63,8 @@ def create_model(
     channels, side = _usual_input(name, config.model.patch_size)
     config.dataset.update(
         num_classes=num_classes,
-        in_channels=in_channels or channels,
-        image_size=image_size or side,
+        in_channels=channels if in_channels is None else in_channels,
+        image_size=side if image_size is None else image_size,
         mean=[0.0],  # the network takes what it is given
         std=[1.0],
     )
@@ -88,6 +88,9 @@ def build_backbone(config: Config) -> SpikingTransformer:
 def _override(key: str, value: Any) -> str:
     """A keyword argument as it is typed on the command line."""
     of_model = [each.name for each in fields(ModelConfig) if each.name != "name"]
+    if key.startswith("dataset."):
+        known = "num_classes, in_channels and image_size are arguments of their own"
+        raise SettingError(f"create_model has no data and knows no '{key}': {known}")
     if key in of_model:
         key = f"model.{key}"
     elif key not in GROUPS and "." not in key:
@@ -103,7 +106,9 @@ def _typed(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{','.join(f'{key}:{_typed(each)}' for key, each in value.items())}}}"
     if isinstance(value, Enum):
-        return str(value.value)
+        value = value.value
+    if isinstance(value, str) and not value.replace("_", "").isalnum():
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
     return "null" if value is None else str(value)
 
 

@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 LOGGED = (
     "litlogger",  # an advertisement
-    "TPU available",
+    "TPU available: ",
     "Loading `train_dataloader` to estimate",
     # Before the test; the line on its result names the checkpoint.
     "Restoring states from the checkpoint path",

@@ -104,6 +104,13 @@ def require_options(
     """
     # What one class takes as **kwargs, a base of it knows by name.
     each = [vars(base)[method] for base in found.__mro__ if method in vars(base)]
+    parameters = inspect.signature(each[0]).parameters
+    takes_all = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    if lacking := [] if takes_all else [n for n in given if n not in _by_keyword(each[0])]:
+        raise SettingError(
+            f"{setting.rpartition('.')[0]}: {found.__name__}.{method} does not take "
+            f"{', '.join(lacking)}, which it is given (docs/extend.md)"
+        )
     own, *_ = signatures = [_by_keyword(function) for function in each]
     known = [name for taken in signatures for name in taken if name not in (*given, "self")]
     for name in options:

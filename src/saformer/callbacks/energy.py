@@ -30,6 +30,7 @@ from saformer.energy.summary import (
     scalars,
 )
 from saformer.energy.table import LayerTable, merge
+from saformer.errors import require
 from saformer.provenance import write_whole
 
 log = logging.getLogger(__name__)
@@ -53,8 +54,10 @@ class EnergyMonitor(Callback):
 
     def __init__(self, config: EnergyConfig, folder: Path, facts: dict[str, Any]) -> None:
         super().__init__()
-        for name in config.costs:  # now, and not when the training is done
-            cost_model(name)
+        # Now, and not when the training is done.
+        names = [cost_model(name).name for name in config.costs]
+        rule = "name models of different names, which a report could not tell apart"
+        require(len(set(names)) == len(names), "energy.costs", rule, names)
         self.config = config
         self.folder = folder
         self.facts = facts

@@ -24,7 +24,9 @@ def export_program(network: nn.Module, x: Tensor) -> ExportedProgram:
     assert not network.training, "a program of training mode would change BatchNorm's statistics"
     # Of one sample the size would be taken for a constant.
     pair = x[:1].expand(2, *x.shape[1:]).contiguous()
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        # About membranes of stock neurons, which are empty between forward passes.
+        warnings.filterwarnings("ignore", message="The tensor attribute")
         batch = Dim("batch", min=1)
         return torch.export.export(network, (pair,), dynamic_shapes=({0: batch},), strict=False)
 

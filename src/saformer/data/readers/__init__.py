@@ -10,6 +10,9 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from saformer.data.settings import DatasetConfig, Resize, Split
 from saformer.data.source import Source
 from saformer.errors import SettingError, require
@@ -65,6 +68,9 @@ def read(config: DatasetConfig, timesteps: int) -> Source:
     if config.events is not None:
         rule = f"be null for {config.name}, which is images"
         require(len(source.x.shape) == 5, "dataset.events", rule, "set")
+    if isinstance(source.x, Tensor):
+        ok, expected = source.x.dtype is torch.uint8, "name a reader that gives uint8"
+        require(ok or config.events is not None, "dataset.reader", expected, source.x.dtype)
     channels, side = source.x.shape[-3], source.x.shape[-1]
     if config.events is not None and config.events.resize is Resize.bilinear:
         side = config.image_size  # the device resizes
