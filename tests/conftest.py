@@ -38,7 +38,9 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
     def call(command: str, *args: str) -> tuple[int, str, str]:
         import saformer.cli
+        from saformer.cluster import run_id
 
+        run_id.cache_clear()  # a command is a process of its own, with a run folder of its own
         monkeypatch.setattr(sys, "argv", [f"{command}.py", *args])
         code = 0
         try:

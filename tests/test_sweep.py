@@ -139,6 +139,14 @@ def test_the_table_shows_results_json_and_only_what_varies(tmp_path):
     assert "SOPs (M)" in text and "energy (µJ)" in text
 
 
+def test_a_single_run_in_the_folder_of_a_sweep_is_none_of_its_jobs(cli):
+    """hydra.sweep.dir may name a folder that holds single runs as well."""
+    assert cli("train", *QUICK, "seed=5", "hydra.run.dir=sweep/alone")[0] == 0
+    code, out, _ = cli("train", *QUICK, "-m", "seed=0,1")
+    assert code == 0 and out.count("done") == 2
+    assert [job.folder.name for job in find_jobs(Path("sweep"))] == ["0", "1"]
+
+
 def test_a_folder_of_another_sweep_is_refused(compose, tmp_path):
     """A job whose folder holds a run of other settings does not take its place."""
     start = {"config": to_dict(compose("timesteps=2", "seed=1")), "effective_batch": None}

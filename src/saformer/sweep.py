@@ -162,6 +162,8 @@ def find_jobs(folder: Path) -> list[Job]:
     for file in folder.rglob(".hydra/overrides.yaml"):
         run = file.parent.parent
         number = yaml.safe_load((file.parent / "hydra.yaml").read_text())["hydra"]["job"]["num"]
+        if number == "???":  # a single run, in the folder that the sweep was given
+            continue
         words = settings_of(yaml.safe_load(file.read_text()))
         jobs.append(Job(int(number), run, words, done_results(run)))
     return sorted(jobs, key=lambda job: job.number)
