@@ -14,7 +14,8 @@ from saformer.config import conf_dir, to_dict
 from saformer.create import build_backbone
 from saformer.data.readers.digits import NUM_TEST, load
 from saformer.errors import CheckpointError, SettingError
-from saformer.models.settings import AttentionName, DWCPlace
+from saformer.models.attention_settings import AttentionName
+from saformer.models.settings import DWCPlace
 
 SHORT = (
     *("logger=none", "trainer=cpu", "dataset.train_subset=200", "hydra.run.dir=run"),

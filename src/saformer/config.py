@@ -21,13 +21,8 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from saformer.data.settings import AugmentConfig, DatasetConfig
 from saformer.energy.settings import EnergyConfig
 from saformer.errors import SettingError, require
-from saformer.models.settings import (
-    AttentionConfig,
-    Encoding,
-    MemoryConfig,
-    ModelConfig,
-    NeuronConfig,
-)
+from saformer.models.attention_settings import AttentionConfig
+from saformer.models.settings import Encoding, MemoryConfig, ModelConfig, NeuronConfig
 from saformer.suggest import suggest
 
 log = logging.getLogger(__name__)

@@ -14,15 +14,9 @@ from torch.nn.utils import prune
 from saformer.config import conf_dir
 from saformer.energy import Counter, EnergyError, LayerTable, count, coverage
 from saformer.energy.table import Kind, Values, merge
+from saformer.models.attention_settings import Aggregate, ApplyTo, AttentionConfig, WeightSource
 from saformer.models.neuron import MultiStepLeaky
-from saformer.models.settings import (
-    Aggregate,
-    ApplyTo,
-    AttentionConfig,
-    ModelConfig,
-    NeuronConfig,
-    WeightSource,
-)
+from saformer.models.settings import ModelConfig, NeuronConfig
 from saformer.models.spike_ops import SpikeMask, SpikeMatMul, SpikeSum
 from saformer.models.transformer import SpikingTransformer
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from saformer.models.attention.aggregation import CHANNELS, TOKENS, SpikeAggregation
-from saformer.models.settings import AttentionConfig, NeuronConfig, Operator, Threshold
+from saformer.models.attention_settings import AttentionConfig, Operator, Threshold
+from saformer.models.settings import NeuronConfig
 
 
 def spikes(rate: float = 0.3) -> torch.Tensor:

@@ -9,8 +9,8 @@ from torch import nn
 
 from saformer import energy
 from saformer.energy.table import Kind
+from saformer.models.attention_settings import AttentionConfig, AttentionName
 from saformer.models.layers import ConvBN
-from saformer.models.settings import AttentionConfig, AttentionName
 from saformer.models.spike_ops import SpikeMatMul
 
 PROJECTED = ["ssa", "ssa_kv_first", "sdsa", "sdsa_erode", "qkta", "qkca", "random"]

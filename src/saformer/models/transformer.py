@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from saformer.errors import require
 from saformer.models.attention.branch import AttentionBranch
+from saformer.models.attention_settings import AttentionConfig
 from saformer.models.block import Block
 from saformer.models.hierarchy import build_stages
 from saformer.models.layers import Layers
@@ -17,7 +18,6 @@ from saformer.models.memory import SpikeKeeper
 from saformer.models.neuron import build_neuron
 from saformer.models.recompute import recomputed
 from saformer.models.settings import (
-    AttentionConfig,
     Encoding,
     MemoryConfig,
     ModelConfig,

@@ -16,15 +16,13 @@ from saformer.models.attention.controls import dwconv, pooling
 from saformer.models.attention.sasa import SASA
 from saformer.models.attention.sdsa import SDSA
 from saformer.models.attention.ssa import SSA
-from saformer.models.settings import (
+from saformer.models.attention_settings import (
     Aggregate,
     AttentionConfig,
     AttentionName,
-    DWCPlace,
-    ModelConfig,
-    NeuronConfig,
     WeightSource,
 )
+from saformer.models.settings import DWCPlace, ModelConfig, NeuronConfig
 from saformer.plugins import locate, require_options
 
 

@@ -5,8 +5,9 @@ T timesteps, B batch, h heads, d channels of a head, N tokens.
 
 from torch import Tensor, nn
 
+from saformer.models.attention_settings import AttentionConfig, Operator, Threshold
 from saformer.models.neuron import build_neuron
-from saformer.models.settings import AttentionConfig, NeuronConfig, Operator, Threshold
+from saformer.models.settings import NeuronConfig
 from saformer.models.spike_ops import SpikeMax, SpikeSum
 
 CHANNELS, TOKENS = -2, -1  # axes of a head-split spike matrix [T, B, h, d, N]

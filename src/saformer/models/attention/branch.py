@@ -8,15 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from saformer.models.attention_settings import AttentionConfig
 from saformer.models.layers import ConvBN, Layers, in_turn
 from saformer.models.neuron import build_neuron
-from saformer.models.settings import (
-    AttentionConfig,
-    DWCPlace,
-    ModelConfig,
-    NeuronConfig,
-    Residual,
-)
+from saformer.models.settings import DWCPlace, ModelConfig, NeuronConfig, Residual
 
 
 class AttentionBranch(nn.Module, ABC):

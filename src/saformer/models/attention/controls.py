@@ -8,9 +8,10 @@ D width.
 
 from torch import nn
 
+from saformer.models.attention_settings import AttentionConfig
 from saformer.models.layers import ConvBN, Layers, freeze
 from saformer.models.neuron import build_neuron
-from saformer.models.settings import AttentionConfig, ModelConfig, NeuronConfig, Residual
+from saformer.models.settings import ModelConfig, NeuronConfig, Residual
 
 
 def dwconv(dim: int, model: ModelConfig, config: AttentionConfig, neuron: NeuronConfig) -> Layers:

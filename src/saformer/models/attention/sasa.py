@@ -11,15 +11,8 @@ from torch import Tensor, nn
 
 from saformer.models.attention.aggregation import CHANNELS, TOKENS, SpikeAggregation
 from saformer.models.attention.branch import AttentionBranch, join_heads, projection
-from saformer.models.settings import (
-    Aggregate,
-    ApplyTo,
-    AttentionConfig,
-    DWCPlace,
-    ModelConfig,
-    NeuronConfig,
-    WeightSource,
-)
+from saformer.models.attention_settings import Aggregate, ApplyTo, AttentionConfig, WeightSource
+from saformer.models.settings import DWCPlace, ModelConfig, NeuronConfig
 from saformer.models.spike_ops import SpikeMask
 
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from saformer.models.attention.aggregation import TOKENS, SpikeAggregation
 from saformer.models.attention.branch import AttentionBranch, join_heads, projection
+from saformer.models.attention_settings import AttentionConfig
 from saformer.models.layers import MaxPool
-from saformer.models.settings import AttentionConfig, ModelConfig, NeuronConfig
+from saformer.models.settings import ModelConfig, NeuronConfig
 from saformer.models.spike_ops import SpikeMask
 
 

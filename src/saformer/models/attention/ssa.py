@@ -10,16 +10,10 @@ from torch import Tensor, nn
 
 from saformer.errors import require
 from saformer.models.attention.branch import AttentionBranch, join_heads, projection
+from saformer.models.attention_settings import AttentionConfig, AttentionName, ProductOrder
 from saformer.models.layers import freeze
 from saformer.models.neuron import build_neuron
-from saformer.models.settings import (
-    AttentionConfig,
-    AttentionName,
-    ModelConfig,
-    NeuronConfig,
-    ProductOrder,
-    Residual,
-)
+from saformer.models.settings import ModelConfig, NeuronConfig, Residual
 from saformer.models.spike_ops import SpikeMatMul
 
 
