@@ -259,6 +259,7 @@ def test_the_split_is_the_same_for_every_run(compose):
         (("dataset.train_subset=5",), "dataset.train_subset picks 5 of 1437 images"),
         (("dataset.val_fraction=0.001",), "dataset.val_fraction picks 1 of 1437 images"),
         (("dataset.name=digit",), "dataset.name has no reader 'digit'. Did you mean 'digits'?"),
+        (("dataset.name=cifar",), "dataset.name has no reader 'cifar'. Did you mean 'cifar10'?"),
         (("dataset.image_size=16",), "dataset.image_size"),
     ],
 )

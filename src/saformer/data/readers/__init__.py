@@ -6,6 +6,7 @@ get it.
 """
 
 import inspect
+from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
@@ -28,14 +29,21 @@ def find(config: DatasetConfig) -> ModuleType:
     """
     ours = [module.name for module in iter_modules(__path__)]
     name = config.reader or config.name
-    if config.reader is None and name not in ours:
-        near = suggest(name, ours)
+    expected = "a module with a function read(config, timesteps)"
+    if config.reader is None:
+        if name in ours and _reads(found := _module(name)):
+            return found
+        # Some of our modules are parts that several readers share.
+        near = suggest(name, (each for each in ours if _reads(_module(each))))
         fix = "A module of your own is named by dataset.reader"
         raise SettingError(f"dataset.name has no reader '{name}'.{near} {fix}")
     dotted = f"{__name__}.{name}" if name in ours else name
-    expected = "a module with a function read(config, timesteps)"
     reader: ModuleType = locate("dataset.reader", dotted, _reads, expected)
     return reader
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"{__name__}.{name}")
 
 
 def _reads(found: Any) -> bool:
