@@ -128,6 +128,35 @@ def test_evaluation_changes_only_what_is_typed(train, cli):
     assert config["loss"]["label_smoothing"] == 0.2
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_weights_of_another_precision_are_given_their_own(train, cli, precision):
+    """With weights in double or half precision a run trains, draws and is evaluated."""
+    assert "could not" not in train("run", f"trainer.precision={precision}", "model.dim=16")[2]
+    code, out, _err = cli("eval", "ckpt_path=run/checkpoints/best.ckpt")
+    assert code == 0 and "test acc" in out
+    (written,) = Path("run").glob("eval-*.json")
+    evaluated = json.loads(written.read_text())
+    assert evaluated["config"]["trainer"]["precision"] == precision
+    assert evaluated["test/top1"] == results("run")["test"]["test/top1"]
+
+
+def test_evaluation_has_a_trainer_of_its_own(train, cli):
+    """Of the trainer in a checkpoint the precision alone is taken: neither its devices, which this
+    machine may not have, nor a class to be built, which a stranger may have chosen."""
+    assert train("run")[0] == 0
+    checkpoint = torch.load("run/checkpoints/best.ckpt", weights_only=True)
+    config = checkpoint["hyper_parameters"]["config"]
+    stranger = {"_target_": "pathlib.Path.mkdir", "self": {"_target_": "pathlib.Path"}}
+    config["trainer"] = {**stranger, "devices": 64, "precision": "64-true"}
+    torch.save(checkpoint, "run/checkpoints/best.ckpt")
+    code, out, err = cli("eval", "ckpt_path=run/checkpoints/best.ckpt")
+    assert (code, err) == (0, "") and "test acc" in out
+    (written,) = Path("run").glob("eval-*.json")
+    trainer = json.loads(written.read_text())["config"]["trainer"]
+    assert trainer["_target_"] == "lightning.pytorch.Trainer"
+    assert (trainer["devices"], trainer["precision"]) == (1, "64-true")
+
+
 def test_evaluation_takes_the_threshold_that_is_typed(train, cli):
     """With a low threshold a trained network fires more: its checkpoint does not bring its own."""
     assert train("run", "model.dim=32")[0] == 0

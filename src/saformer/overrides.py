@@ -108,6 +108,8 @@ def _cannot_build(error: InstantiationException) -> str:
 def restore(saved: dict[str, Any], composed: DictConfig, overrides: list[str]) -> DictConfig:
     """The configuration in a checkpoint, changed by what was typed and nothing else.
 
+    But for `trainer`, which is composed here: of the checkpoint's it takes the precision alone.
+
     Args:
         saved: Settings of the training run.
         composed: The default configuration under the overrides.
@@ -117,6 +119,10 @@ def restore(saved: dict[str, Any], composed: DictConfig, overrides: list[str]) -
         SettingError: An override makes no sense for a model that exists already.
     """
     restored = OmegaConf.create(saved)
+    # Devices are this machine's; and a file, which may be a stranger's, names no class to build.
+    restored.trainer = composed.trainer.copy()
+    if "precision" in saved["trainer"]:  # of what was trained
+        restored.trainer.precision = saved["trainer"]["precision"]
     for name, node in composed.items():
         if name not in restored:  # a setting younger than the checkpoint
             restored[name] = node

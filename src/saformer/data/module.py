@@ -135,7 +135,14 @@ class SpikingDataModule(pl.LightningDataModule):
         """
         if isinstance(batch, DataError):
             raise batch
-        x, y = batch
+        prepared = self._prepare(*batch)
+        if self.trainer is None:
+            return prepared
+        # Lightning casts to the precision of the weights too, but before the images are floats.
+        cast: Batch = self.trainer.precision_plugin.convert_input(prepared)
+        return cast
+
+    def _prepare(self, x: Tensor, y: Tensor) -> Batch:
         if self.dataset.device_resident:
             x = self._on_device(x.device).index_select(0, x)
         mean, std = self._mean.to(x.device), self._std.to(x.device)

@@ -243,6 +243,7 @@ def picture(x: Tensor) -> Array:
     Args:
         x: Image in 0..1 [C, H, W], or event frames [T, 2, H, W], which are added up.
     """
+    x = x.float()  # numpy knows no bfloat16
     if x.ndim == 4:
         darker, brighter = (x.sum(0) / x.sum(0).max().clamp(min=1e-9)).numpy()
         missing = [1 - np.array(to_rgb(colour)) for colour in (ON, OFF)]
