@@ -1,8 +1,6 @@
 """Downloads end whole or are told in one line, and nothing of the user's is ever touched."""
 
 import gzip
-import hashlib
-import io
 import os
 import re
 import signal
@@ -10,98 +8,37 @@ import subprocess
 import sys
 import tarfile
 import threading
-import zipfile
 from dataclasses import replace
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
 import pytest
 from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.filesize import decimal
+from toy_server import (
+    ARCHIVE,
+    CONTENTS,
+    HTML,
+    OTHER,
+    PAGE,
+    ROOT,
+    STEP,
+    WHOLE,
+    Handler,
+    get,
+    md5,
+    put,
+    tar,
+    toy,
+    tree,
+    zipped,
+)
 
-from saformer.config import conf_dir
 from saformer.data import download as download_module
-from saformer.data.archives import DISTRIBUTIONS, Distribution, Part, disk_usage, look
-from saformer.data.fetch import fetch
+from saformer.data.archives import Distribution, Part
 from saformer.errors import DataError
-
-ROOT = Path("data/toy")
-PAGE = "https://example.org/toy"
-STEP = 4000  # bytes that a server gives before it hangs up
-CONTENTS = {
-    f"toy/{name}.bin": np.random.default_rng(seed).bytes(5000) for seed, name in enumerate("abc")
-}
-
-
-def tar(contents: dict[str, bytes], *special: tarfile.TarInfo) -> bytes:
-    """A tar.gz, the same bytes whenever it is made."""
-    buffer = io.BytesIO()
-    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed:
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            for name, data in contents.items():
-                member = tarfile.TarInfo(name)
-                member.size = len(data)
-                archive.addfile(member, io.BytesIO(data))
-            for member in special:
-                archive.addfile(member)
-    return buffer.getvalue()
-
-
-def zipped(contents: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, data in contents.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
-
-
-ARCHIVE = tar(CONTENTS)
-OTHER = b"\x1f\x8b" + b"?" * (len(ARCHIVE) - 2)  # looks like it, and is not it
-HTML = b"<!DOCTYPE html><html><body>Sign in</body></html>"
-BODIES = {"html": HTML, "empty": b"", "other": OTHER, "long": ARCHIVE + b"more", "text": b"hello"}
-
-
-def md5(data: bytes) -> str:
-    return hashlib.md5(data).hexdigest()
-
-
-class Handler(BaseHTTPRequestHandler):
-    """A server whose behaviour is the first word of the path."""
-
-    def do_GET(self) -> None:
-        asked = self.headers.get("Range")
-        self.server.asked.append((self.path, asked))  # type: ignore[attr-defined]
-        kind = self.path.split("/")[1]
-        if kind.isdigit():
-            self.send_response(int(kind))
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        body = BODIES.get(kind, ARCHIVE)
-        start = int(asked[6:-1]) if asked and kind not in ("norange", "same") else 0
-        if start >= len(body) > 0:
-            self.send_error(416)
-            return
-        if kind == "meanwhile":  # the person loses patience and puts the file there
-            (ROOT / "toy.tar.gz").write_bytes(self.server.by_hand)  # type: ignore[attr-defined]
-        self.send_response(206 if start else 200)
-        if start:
-            first = start + 1 if kind == "shifted" else start
-            self.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
-        if kind != "unsized":
-            self.send_header("Content-Length", str(len(body) - start))
-        self.end_headers()
-        ends = {"cut": start + STEP, "same": STEP, "stalls": STEP}
-        self.wfile.write(body[start : ends.get(kind)])
-        if kind == "stalls":
-            threading.Event().wait(0.5)
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -117,44 +54,6 @@ def running():
 def server(running):
     running.asked = []
     return running
-
-
-def toy(
-    server, *kinds: str, size: int | None = len(ARCHIVE), data: bytes = ARCHIVE
-) -> Distribution:
-    """A dataset of one archive at the addresses of such kinds."""
-    port = server.server_port if server else 1  # nobody listens at 1
-    part = Part(
-        files={"*.bin": 3},
-        archive="toy.tar.gz",
-        md5=md5(data),
-        size=size,
-        urls=tuple(f"http://127.0.0.1:{port}/{kind}/toy.tar.gz" for kind in kinds),
-        folder="toy",
-    )
-    return Distribution((part,), ("toy", ""), PAGE)
-
-
-get = partial(fetch, "toy", root=ROOT)
-
-
-def tree() -> dict[str, bytes | None]:
-    """Everything below the root, but for the lock."""
-    return {
-        str(path.relative_to(ROOT)): path.read_bytes() if path.is_file() else None
-        for path in sorted(ROOT.rglob("*"))
-        if path.name != ".fetch.lock"
-    }
-
-
-def put(name: str, data: bytes) -> Path:
-    path = ROOT / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return path
-
-
-WHOLE = {"toy": None, **CONTENTS, "toy.tar.gz": ARCHIVE}
 
 
 @pytest.mark.parametrize("size", [len(ARCHIVE), None], ids=["size known", "size unknown"])
@@ -482,47 +381,3 @@ def test_by_hand(server, capsys):
     put("toy.tar.gz", ARCHIVE)
     assert get(distribution=by_hand)
     assert tree() == WHOLE
-
-
-def test_every_dataset_is_in_the_catalogue():
-    """Every configuration says where its files come from; sums and addresses are well formed."""
-    assert set(DISTRIBUTIONS) == {path.stem for path in (conf_dir() / "dataset").glob("*.yaml")}
-    sums = []
-    for distribution in DISTRIBUTIONS.values():
-        assert distribution.by_hand or distribution.page
-        for part in distribution.parts:
-            assert re.fullmatch("[0-9a-f]{32}", part.md5) or not part.archive
-            assert part.urls or distribution.by_hand
-            assert all(re.match("https?://", url) for url in part.urls)
-            sums += [part.md5] if part.archive else []
-    assert len(set(sums)) == len(sums) == 18
-
-
-def test_the_steps_by_hand_name_all_that_is_needed():
-    """Gesture: the page, all four sums and the place. ImageNet: the page, archives and layout."""
-    gesture = DISTRIBUTIONS["dvs128_gesture"].by_hand.format(root="here")
-    assert len(re.findall("[0-9a-f]{32}", gesture)) == 4
-    assert "https://ibm.ent.box.com/s/3hiq58ww1pbbjrinh367ykfdf60xsfm8" in gesture
-    assert "DvsGesture.tar.gz and put it into here" in gesture
-    imagenet = DISTRIBUTIONS["imagenet"].by_hand.format(root="here")
-    assert "here/val/n01440764/*.JPEG" in imagenet and "ILSVRC2012_img_val.tar" in imagenet
-
-
-def test_counting_prefers_the_place_with_most(tmp_path):
-    """Of the places that a reader looks in, the fullest counts; extra files do not."""
-    part = Part({"*.bin": 2, "x": 1})
-    (tmp_path / "inner").mkdir()
-    for name in ("a.bin", "inner/a.bin", "inner/b.bin", "inner/c.bin", "inner/x.gz"):
-        (tmp_path / name).touch()
-    found = look(part, tmp_path, ("", "inner", "absent"))
-    assert (found.folder, found.count, found.whole) == (tmp_path / "inner", 3, True)
-
-
-def test_disk_usage_stops(tmp_path):
-    """Sizes are summed over all folders, and no longer than is asked for."""
-    for name in ("a", "b/c", "b/d"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"12345")
-    assert disk_usage(tmp_path) == (15, True)
-    assert disk_usage(tmp_path, max_files=2) == (10, False)
-    assert disk_usage(tmp_path / "nowhere") == (0, True)

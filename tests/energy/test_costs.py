@@ -5,15 +5,14 @@ al. (arXiv 2210.13107), STEP (arXiv 2505.11151), Yan et al. (arXiv 2409.08290, 2
 """
 
 from dataclasses import FrozenInstanceError, fields, replace
-from math import inf, isfinite, isnan
+from math import inf, isnan
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from priced_layers import ACC, ACCESS, ADD, MUL, conv, layer, linear
 
-from saformer.energy.conventions import EXACT, PRESETS, Counted, apply, preset
+from saformer.energy.conventions import EXACT, apply, preset
 from saformer.energy.costs import (
     FP16,
     FP32,
@@ -32,36 +31,7 @@ from saformer.energy.costs import (
 from saformer.energy.table import Kind, Layer, LayerTable, Values
 from saformer.errors import SettingError
 
-ADD, MUL = 0.9, 3.7  # pJ, FP32 in 45 nm: Horowitz
-ACCESS = 4 * 24.96  # pJ for 32 bits at 3.12 pJ/bit: STEP
-ACC = 0.05448  # pJ, an accumulate in 22 nm: Yan et al.
 MODEL_NAMES = sorted(MODELS)
-
-
-def layer(kind: Kind, values: Values = Values.binary, **counts) -> Layer:
-    """A layer of one image and four timesteps, of which the counts that matter are given."""
-    return Layer(**dict(name=kind.value, samples=1, timesteps=4) | counts, kind=kind, values=values)
-
-
-def conv(c_in: int, c_out: int, size: int, rate: float, T: int = 4) -> list[Layer]:
-    """A 3 x 3 convolution on spikes, all taps on the map, and the neurons behind it."""
-    n_in, n_out = c_in * size**2, c_out * size**2
-    return with_neurons(Kind.conv, n_in, n_out, 9 * c_in * n_out, 9 * c_in * c_out, rate, T)
-
-
-def linear(c_in: int, c_out: int, tokens: int, rate: float, T: int = 4) -> list[Layer]:
-    """A linear layer on spikes, and the neurons behind it."""
-    n_in, n_out = c_in * tokens, c_out * tokens
-    return with_neurons(Kind.linear, n_in, n_out, c_in * n_out, c_in * c_out, rate, T)
-
-
-def with_neurons(kind, n_in, n_out, macs, weights, rate, T) -> list[Layer]:
-    """A weight layer and its neurons, all firing at one rate; sizes are those of one step."""
-    spikes, ops = rate * T * n_in, rate * T * macs
-    inputs = dict(inputs=T * n_in, nonzero=spikes, value_sum=spikes, ops=ops, ops_by_value=ops)
-    work = dict(dense=T * macs, dense_padded=T * macs, weights=weights, outputs=T * n_out)
-    neurons = dict(inputs=T * n_out, nonzero=rate * T * n_out, outputs=T * n_out)
-    return [layer(kind, timesteps=T, **inputs, **work), layer(Kind.neuron, timesteps=T, **neurons)]
 
 
 def cost(model: CostModel, parts: list[Layer]) -> Cost:
@@ -390,120 +360,3 @@ def test_a_picture_in_bytes_does_not_follow_the_firing_rate():
     counted = apply(LayerTable([image, spikes]), preset("neurobench"))
     crossover = cost_model("horowitz45").cost(counted).crossover
     assert crossover == pytest.approx((2000 * 4.6 - 600 * 4.6) / (4 * 1000 * 0.9))
-
-
-# ---- what holds of any network ----
-
-COUNTS = ("nonzero", "value_sum", "ops", "ops_by_value", "ops_left", "ops_right")
-VARIANTS = [
-    *MODELS.values(),
-    replace(Yan2024Twin(), reuse=inf, state=1.0, weight_bit=20.3, sparsity=0.5),
-]
-
-
-@st.composite
-def tables(draw) -> LayerTable:
-    """Layers of all kinds with counts that need not fit together: prices must not care."""
-    T, n = draw(st.integers(1, 16)), draw(st.integers(1, 3))
-    count = st.integers(1, 10**6).map(float)
-
-    def one(i: int) -> Layer:
-        inputs, dense = draw(count), draw(count)
-        share = draw(st.floats(0.01, 1))
-        return Layer(
-            name=f"layer.{i}",
-            kind=draw(st.sampled_from(Kind)),
-            values=draw(st.sampled_from(Values)),
-            samples=n,
-            timesteps=T,
-            static=draw(st.booleans()),
-            last=draw(st.booleans()),
-            inputs=inputs,
-            nonzero=share * inputs,
-            value_sum=share * inputs * draw(st.floats(1, 4)),
-            outputs=draw(count),
-            dense=dense,
-            dense_padded=dense * draw(st.floats(1, 2)),
-            bias_adds=draw(count),
-            weights=draw(st.integers(1, 10**7)),
-            ops=share * dense,
-            ops_by_value=share * dense * draw(st.floats(1, 4)),
-            ops_left=draw(count),
-            ops_right=draw(count),
-        )
-
-    return LayerTable([one(i) for i in range(draw(st.integers(1, 6)))])
-
-
-def scaled(table: LayerTable, factor: float) -> LayerTable:
-    """The same network with `factor` times as many spikes; the image stays what it is."""
-    return LayerTable(
-        [
-            one
-            if one.static or one.values is Values.real
-            else replace(one, **{name: factor * getattr(one, name) for name in COUNTS})
-            for one in table.layers
-        ]
-    )
-
-
-conventions = st.sampled_from(list(PRESETS.values()))
-models = st.sampled_from(VARIANTS)
-
-
-@given(tables(), conventions, models)
-def test_no_energy_is_negative_and_the_ratio_is_that_of_the_totals(table, convention, model):
-    """Every part of every layer, the twin, and what stands beside; the total is its parts."""
-    priced = model.cost(apply(table, convention))
-    assert all(item.pJ >= 0 for item in [*priced.items, *priced.beside])
-    for parts in (priced.parts, priced.layers):
-        assert sum(parts.values()) == pytest.approx(priced.snn_pJ)
-    assert priced.ann_pJ >= 0
-    if priced.ann_pJ:
-        assert priced.ratio == priced.snn_pJ / priced.ann_pJ
-    else:
-        assert isnan(priced.ratio)
-
-
-@given(tables(), conventions, models, st.floats(1.5, 10))
-def test_energy_is_linear_in_the_spikes(table, convention, model, factor):
-    """E(k spikes) = fixed + k events, and the twin knows nothing of spikes."""
-    few, some, many = (
-        model.cost(apply(scaled(table, k), convention)) for k in (1.0, factor, 2 * factor - 1)
-    )
-    assert few.snn_pJ + many.snn_pJ == pytest.approx(2 * some.snn_pJ)
-    assert few.ann_pJ == pytest.approx(many.ann_pJ)
-
-
-@given(tables(), models, st.floats(0, 10))
-def test_energy_is_linear_in_the_accumulates(table, model, factor):
-    """k times the accumulates of every row are k times its energy for accumulates."""
-    counted = apply(table, EXACT)
-    rows = [replace(row, acs=factor * row.acs) for row in counted.rows]
-    more = Counted(counted.convention, rows, counted.samples, counted.timesteps)
-    before, after = model.cost(counted), model.cost(more)
-    expected = factor * before.parts.get("acs", 0.0)
-    assert after.parts.get("acs", 0.0) == pytest.approx(expected)
-    per_ac = {"yan2024_twin": ACC, "lemaire2022": 0.1, "horowitz45_fp16": 0.4}
-    per_ac |= {"horowitz45_int8": 0.03}
-    priced = [row for row in counted.rows if row.acs]
-    if model.name == "lemaire2022":  # has no terms for attention
-        priced = [row for row in priced if row.kind in (Kind.conv, Kind.linear)]
-    acs = sum(row.acs for row in priced)
-    assert before.parts.get("acs", 0.0) == pytest.approx(acs * per_ac.get(model.name, ADD))
-
-
-@given(tables(), conventions, models)
-def test_at_the_crossover_both_networks_cost_the_same(table, convention, model):
-    """Scale all spikes so that the mean rate is r*, and the energies meet.
-
-    A large layer on spikes stands in front, since small networks rarely win at any rate.
-    """
-    large = linear(1000, 1000, 50, 0.1, table.timesteps)[0]
-    table = LayerTable([replace(large, samples=table.samples), *table.layers])
-    counted = apply(table, convention)
-    priced = model.cost(counted)
-    assume(isfinite(priced.crossover) and priced.crossover > 0)
-    there = model.cost(apply(scaled(table, priced.crossover / priced.rate), convention))
-    assert there.snn_pJ == pytest.approx(there.ann_pJ)
-    assert there.ann_pJ == pytest.approx(priced.ann_pJ)
