@@ -43,6 +43,10 @@ WRONG = [
         "hydra/launcher has no option 'joblib'. Options: basic, submitit_local, submitit_slurm. "
         "It comes with: pip install hydra-joblib-launcher",
     ),
+    *(
+        (word, "a group takes the name of an option, as in logger=none, not null and no number")
+        for word in ("callbacks=null", "experiment=null", "model=3", "logger=false")
+    ),
     ("+dataset=digits", "dataset is chosen already: type dataset=OPTION without the +"),
     # A value of the wrong kind.
     ("timesteps=abc", "timesteps=abc: Value 'abc' of type 'str' could not be converted to Integer"),
@@ -79,10 +83,24 @@ WRONG = [
         "dataset.split must be official for digits, whose test set was published, not peer_last10",
     ),
     (
-        "dataset.events={norm: max}",
+        "dataset.events={norm:max}",
         "dataset.events must be null for digits, which is images, not set",
     ),
     ("augment.nda=true", "augment.nda must be false for digits, which is images, not true"),
+    (
+        "scheduler=constant scheduler.cooldown_epochs=3",
+        "scheduler.cooldown_epochs must be 0 with scheduler.name=constant, which does not read it, "
+        "not 3",
+    ),
+    (
+        "dataset=digits_events augment.randaugment=rand-m9-n1",
+        "augment.randaugment must be null for digits_events, which is events, not rand-m9-n1",
+    ),
+    (
+        "dataset.in_channels=2 augment.randaugment=rand-m9-n1",
+        "augment.randaugment must be null for digits, which is images of 2 channels, "
+        "not rand-m9-n1",
+    ),
     ("dataset.val_fraction=1", "dataset.val_fraction must be between 0 and 1, not 1.0"),
     # A combination that cannot be.
     ("model.num_heads=3", "model.dim must be divisible by model.num_heads=3, not 64"),
@@ -110,7 +128,7 @@ WRONG = [
 @pytest.mark.parametrize(("override", "answer"), WRONG, ids=[override for override, _ in WRONG])
 def test_wrong_override(cli, override, answer):
     """A wrong override is answered word for word as written here, and nothing else is printed."""
-    code, _out, err = cli("train", override, "logger=none")
+    code, _out, err = cli("train", "logger=none", *override.split())
     assert err == f"error: {answer}\n"
     assert code == 2
 

@@ -15,13 +15,14 @@ MAY_IMPORT = {
     # What a room may know of the others; its own files, errors and suggest go without saying.
     "models": {"plugins"},
     "data": {"plugins"},
-    "energy": {"plugins", "provenance", "models.spike_ops"},
+    "energy": {"plugins", "files", "models.spike_ops"},
     "results": {"config", "style"},
     "spikes": {"style", "energy.counter", "energy.fold", "models"},
-    "export": {"classifier", "config", "data", "models", "provenance", "words"},
+    "export": {"classifier", "config", "data", "files", "models", "provenance", "words"},
     "interop": {"config", "models", "module", "overrides", "words"},
     "callbacks": {
-        *("checkpoint", "config", "data", "energy", "models", "plugins", "provenance", "spikes"),
+        *("checkpoint", "config", "data", "energy", "files", "models", "plugins"),
+        *("provenance", "spikes"),
     },
 }
 COMMANDS = {

@@ -36,8 +36,7 @@ import os, sys
 from pathlib import Path
 from saformer.logger import build_logger, finish
 
-for config in (None, {"kind": "none"}):
-    assert build_logger(config, Path("."), "run", None, [], {}) is False
+assert build_logger({"kind": "none"}, Path("."), "run", "group", [], {}) is False
 finish()
 print("wandb" in sys.modules)
 
@@ -129,6 +128,11 @@ def test_csv_keeps_the_file_of_an_earlier_start(tmp_path):
         ({"kind": "wandb", "projct": "x"}, None, "logger.projct is not an argument of wandb.init"),
         ({"kind": "wandb"}, "offlin", "WANDB_MODE must be one of .*, not offlin"),
         ({"kind": "wandb", "mode": "off"}, None, "logger.mode must be one of .*, not off"),
+        (
+            {"kind": "csv", "project": "x"},
+            None,
+            "logger.project must be left out with logger.kind=csv, not x",
+        ),
     ],
 )
 def test_wrong_settings_are_named(config, mode, message, monkeypatch, tmp_path):

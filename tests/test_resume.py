@@ -13,7 +13,7 @@ from test_resume_killed import SHORT, outcome
 import saformer.cli
 from saformer.checkpoint import load_checkpoint
 from saformer.errors import CheckpointError
-from saformer.provenance import write_whole
+from saformer.files import write_whole
 from saformer.resume import put_aside, start_point
 
 

@@ -12,7 +12,7 @@ from test_resume_killed import SHORT
 from saformer.checkpoint import load_checkpoint
 
 QUICK = (*SHORT, "energy.enabled=false")
-ADVICE = "Make room, or choose another folder with hydra.run.dir=...\n"
+ADVICE = "Make room, or choose another folder (of a training with hydra.run.dir=...)\n"
 
 
 @pytest.fixture

@@ -181,6 +181,39 @@ def test_evaluation_refuses_another_model(train, cli):
     assert code == 2
 
 
+@pytest.mark.parametrize("word", ["compile=true", "logger=csv", "optimizer.lr=1", "debug=profile"])
+def test_evaluation_refuses_what_it_does_not_read(train, cli, word):
+    """A setting of training alone would stand in the result and have done nothing."""
+    assert train("run", "model.dim=16")[0] == 0
+    code, _out, err = cli("eval", "ckpt_path=run/checkpoints/best.ckpt", word)
+    key = word.partition("=")[0]
+    assert (code, err) == (
+        2,
+        f"error: {key} has no effect on what is trained already: leave it out\n",
+    )
+
+
+def test_weights_that_are_not_finite_are_told_of_an_evaluation(train, cli):
+    """They are named by their layer, without advice for a training."""
+    assert train("run", "model.dim=16")[0] == 0
+    path = "run/checkpoints/best.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["state_dict"]["backbone.head.bias"][:] = float("nan")
+    torch.save(checkpoint, path)
+    code, _out, err = cli("eval", f"ckpt_path={path}")
+    assert err == "error: the loss is nan: the weights of layer head.bias are not finite\n"
+    assert code != 0
+
+
+def test_of_two_checkpoints_with_a_monitor_the_first_is_the_best(train):
+    """What is tested is what results.json calls the best epoch, and the objective is of."""
+    second = "{_target_:lightning.pytorch.callbacks.ModelCheckpoint,monitor:train/loss}"
+    assert train("run", f"+callbacks.flat={second}", "model.dim=16", "timesteps=1")[0] == 0
+    assert results("run")["checkpoints"]["best"].endswith("best.ckpt")
+    best = max(lines("run"), key=lambda line: line["val/top1"])
+    assert results("run")["best"]["epoch"] == best["epoch"]
+
+
 def test_bad_checkpoints(train, cli):
     """Missing, folder, damaged, foreign: each fault has its one line, in train and in eval."""
     assert train("run")[0] == 0
@@ -377,7 +410,7 @@ def test_a_compiled_backbone_keeps_its_checkpoint_names(train, cli):
     first = json.loads(Path("run/results.json").read_text())["first_step"]
     assert 0 < first["compile_seconds"] < first["seconds"]
     assert f"of which torch.compile took {first['compile_seconds']:.1f} s" in out
-    assert cli("eval", "ckpt_path=run/checkpoints/best.ckpt", "compile=false")[0] == 0
+    assert cli("eval", "ckpt_path=run/checkpoints/best.ckpt")[0] == 0
 
 
 @pytest.mark.slow

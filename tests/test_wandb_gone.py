@@ -44,7 +44,7 @@ def server(monkeypatch):
 def build(**options):
     Path("run").mkdir(exist_ok=True)
     config = {"kind": "wandb", "project": "test", **options}
-    return build_logger(config, Path("run"), "run", None, [], {})
+    return build_logger(config, Path("run"), "run", "group", [], {})
 
 
 @pytest.mark.slow

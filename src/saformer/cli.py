@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from saformer import cluster
 from saformer.config import VERSION_BASE, Config, check, conf_dir
 from saformer.errors import SettingError, UserError
-from saformer.overrides import explain, restore
+from saformer.overrides import explain, is_complaint, restore
 from saformer.sweep import Multirun, note_failure, require_multirun, require_same_run
 
 # Why a file cannot be written: disk full, quota, limit, read-only, permission, a file in the way.
@@ -97,7 +97,7 @@ def _train(composed: DictConfig) -> float | tuple[float, ...]:
     config.require_counted()
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode is RunMode.MULTIRUN:
-        require_same_run(folder, config)
+        require_same_run(folder, config)  # a repeated sweep goes on in the folders of its jobs
     from saformer import experiment
 
     if cluster.needs_own_process(config.trainer):
@@ -232,14 +232,14 @@ def in_one_line(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         return cluster.interruption(error)[0]
-    if isinstance(error, HydraException | OmegaConfBaseException):  # some are OSErrors too
+    if is_complaint(error):  # some are OSErrors too
         return explain(error)
     if (refusal := cluster.refusal(error)) is not None:
         return refusal
     if isinstance(error, OSError) and error.errno in NO_PLACE:
         return (
             f"cannot write {error.filename or 'the run'}: {error.strerror}. Make room, or choose "
-            "another folder with hydra.run.dir=..."
+            "another folder (of a training with hydra.run.dir=...)"
         )
     return None
 

@@ -134,6 +134,9 @@ class SchedulerConfig:
         for name in ("warmup_epochs", "warmup_lr", "min_lr", "cooldown_epochs"):
             value = getattr(self, name)
             require(value >= 0, f"scheduler.{name}", "be 0 or more", value)
+        ok = self.name is ScheduleName.cosine or self.cooldown_epochs == 0
+        rule = "be 0 with scheduler.name=constant, which does not read it"
+        require(ok, "scheduler.cooldown_epochs", rule, self.cooldown_epochs)
 
 
 @dataclass(kw_only=True)
@@ -168,7 +171,7 @@ class Config:
     epochs: int
     """Training epochs."""
     compile: bool
-    """Compile the backbone in place with torch.compile."""
+    """Compile the backbone in place with torch.compile, in training."""
     ckpt_path: str | None
     """Checkpoint to resume from (train) or to evaluate (eval)."""
     data_dir: str
@@ -215,6 +218,13 @@ class Config:
         rule = f"be 0 for {data.name}, where a mirrored image is of another class"
         rule += " (dataset.flippable=true lets it pass)"
         require(data.flippable or flip == 0, "augment.hflip", rule, flip)
+        events, randaugment = data.events is not None, self.augment.randaugment
+        rule = f"be false for {data.name}, which is images"
+        require(events or not self.augment.nda, "augment.nda", rule, "true")
+        ok = randaugment is None or (not events and data.in_channels in (1, 3))
+        what = "events" if events else f"images of {data.in_channels} channels"
+        rule = f"be null for {data.name}, which is {what}"
+        require(ok, "augment.randaugment", rule, randaugment)
         if self.model.encoding is Encoding.rate:
             require(data.events is None, "model.encoding", "be direct for events", "rate")
             rule = "be [0] with model.encoding=rate, as ablation=rate_coding has it"

@@ -16,13 +16,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
-from saformer.callbacks.checkpoint import WholeCheckpointIO
+from saformer.callbacks.checkpoint import WholeCheckpointIO, best_checkpoint
 from saformer.callbacks.energy import EnergyMonitor
 from saformer.callbacks.progress import progress_bar
 from saformer.callbacks.results import ResultsWriter
@@ -39,10 +39,11 @@ from saformer.cluster import require_processes
 from saformer.config import Config, build, to_dict
 from saformer.data.module import SpikingDataModule
 from saformer.errors import UserError, require
+from saformer.files import write_json
 from saformer.logger import build_logger, finish
 from saformer.module import SAFormerModule
 from saformer.noise import quiet
-from saformer.provenance import git_state, versions, write_json, write_run_json
+from saformer.provenance import git_state, versions, write_run_json
 from saformer.resume import is_done, put_aside, start_point, stoppable
 from saformer.sweep import require_same_run
 
@@ -100,8 +101,8 @@ def _train(config: Config, run_dir: Path) -> None:
         write_run_json(run_dir, sys.argv, config.seed, saved, extra=facts)
         del start  # as large as the network, twice over
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-        best = trainer.checkpoint_callback
-        chosen = best.best_model_path if isinstance(best, ModelCheckpoint) else None
+        best = best_checkpoint(trainer)
+        chosen = best.best_model_path if best is not None else None
         if chosen:
             load_checkpoint(chosen)  # a damaged one would be tested, and its result believed
         tested = trainer.test(

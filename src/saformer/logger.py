@@ -30,10 +30,10 @@ FINISH_SECONDS = 60
 
 
 def build_logger(
-    config: dict[str, Any] | None,
+    config: dict[str, Any],
     run_dir: Path,
     run_name: str,
-    group: str | None,
+    group: str,
     tags: list[str],
     config_to_log: dict[str, Any],
 ) -> Logger | bool:
@@ -41,7 +41,7 @@ def build_logger(
 
     Args:
         config: `kind` (wandb, csv or none) and, for wandb, arguments of `wandb.init` and
-            `log_model`. None means no logger.
+            `log_model`.
         run_dir: Folder of the run; it must exist.
         run_name: Name of the run in the table of runs.
         group: Runs that belong together.
@@ -54,9 +54,11 @@ def build_logger(
     Raises:
         SettingError: The settings of the logger, or WANDB_MODE, cannot work.
     """
-    options = dict(config or {"kind": "none"})
+    options = dict(config)
     kind = options.pop("kind", None)
     require(kind in KINDS, "logger.kind", f"be one of {', '.join(KINDS)}", kind)
+    for name, value in options.items() if kind != "wandb" else ():
+        require(False, f"logger.{name}", f"be left out with logger.kind={kind}", value)
     if kind == "none":
         return False
     if kind == "csv":

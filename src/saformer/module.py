@@ -114,9 +114,12 @@ class SAFormerModule(pl.LightningModule):
         """Stop before a bad step reaches the weights or a bad model reaches a checkpoint."""
         if torch.isfinite(loss):
             return
+        where = first_nonfinite(self.backbone, x)
+        if self.trainer.testing:
+            raise TrainingStopped(f"the loss is {loss.item()}: {where}")
         raise TrainingStopped(
             f"the loss became {loss.item()} in epoch {self.current_epoch + 1}, "
-            f"step {self.global_step}: {first_nonfinite(self.backbone, x)}. "
+            f"step {self.global_step}: {where}. "
             "The last good checkpoint is kept; a lower optimizer.lr, trainer.gradient_clip_val=1 "
             "or trainer.precision=32-true may help."
         )

@@ -23,6 +23,11 @@ PLUGINS = {
     "joblib": "hydra-joblib-launcher",
     "optuna": "'saformer[sweep]'",
 }
+NO_OPTION = "Config group override must be"
+OF_TRAINING = {
+    *("augment", "callbacks", "compile", "debug", "epochs", "logger", "loss", "memory", "name"),
+    *("objective", "optimizer", "scheduler"),
+}
 FREE_NODES = {
     "trainer": "an argument of lightning.pytorch.Trainer",
     "callbacks": "a callback",
@@ -45,13 +50,24 @@ def compose(words: list[str], name: str = "train") -> DictConfig:
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
             return hydra.compose(name, words)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise SettingError(explain(error)) from None
+    except Exception as error:
+        if is_complaint(error):
+            raise SettingError(explain(error)) from None
+        raise
+
+
+def is_complaint(error: BaseException) -> bool:
+    """Whether Hydra or OmegaConf raised it about the command line."""
+    # What a group cannot be is said with a bare ValueError.
+    of_a_group = isinstance(error, ValueError) and str(error).startswith(NO_OPTION)
+    return isinstance(error, HydraException | OmegaConfBaseException) or of_a_group
 
 
 def explain(error: BaseException) -> str:
     """One line for what Hydra or OmegaConf raised about the command line."""
     text = str(error)
+    if text.startswith(NO_OPTION):
+        return "a group takes the name of an option, as in logger=none, not null and no number"
     if isinstance(error, OverrideParseException):
         typed = error.override
         if "missing EQUAL" in text:
@@ -135,6 +151,8 @@ def restore(saved: dict[str, Any], composed: DictConfig, overrides: list[str]) -
             raise SettingError(
                 f"{key}={override.value()} cannot be chosen here: a checkpoint brings its own model"
             )
+        if key.partition(".")[0] in OF_TRAINING:
+            raise SettingError(f"{key} has no effect on what is trained already: leave it out")
         value = OmegaConf.select(composed, key)
         OmegaConf.update(restored, key, value, merge=False, force_add=True)
     return restored

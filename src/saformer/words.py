@@ -1,4 +1,4 @@
-"""The words of `saformer-data` and `saformer-table`: names, and the overrides of a training."""
+"""The words of a command line that is not Hydra's: names, and the overrides of a training."""
 
 import argparse
 from typing import NoReturn

@@ -351,7 +351,9 @@ PRESETS = {
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_presets_are_the_peers(compose, preset):
     """Each recipe of a peer has the numbers of the peer's own file, and nothing else is on."""
-    assert compose(f"augment={preset}", "dataset.flippable=true").augment == PRESETS[preset]
+    dataset = "digits_events" if preset in ("events", "gesture") else "digits"
+    words = (f"dataset={dataset}", "dataset.flippable=true", f"augment={preset}")
+    assert compose(*words).augment == PRESETS[preset]
 
 
 @pytest.mark.parametrize("dataset", ["digits", "digits_events", "dvs128_gesture"])

@@ -10,7 +10,7 @@ import torch
 from pictures import idx
 
 from saformer.data import readers
-from saformer.data.readers import fashion_mnist
+from saformer.data.readers import digits, fashion_mnist
 from saformer.data.settings import DatasetConfig
 from saformer.errors import DataError, SettingError
 
@@ -55,6 +55,15 @@ def test_digits_are_the_known_ones():
     assert torch.bincount(both).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     # The first row of the first image, a zero, is 0 0 5 13 9 1 0 0 on the scale of 0..16.
     assert data.x[0, 0, 0].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]
+
+
+def test_events_are_no_images(monkeypatch):
+    """Frames of events under the settings of images would be scaled as pixels are."""
+    source = readers.read(config("digits"), 4)
+    frames = replace(source, x=source.x[:, None].expand(-1, 4, -1, -1, -1))
+    monkeypatch.setattr(digits, "read", lambda config, timesteps: frames)
+    with pytest.raises(SettingError, match=r"^dataset\.events must be set for digits, which is fr"):
+        readers.read(config("digits"), 4)
 
 
 def test_an_unknown_reader_is_answered_with_the_nearest():

@@ -1,1 +1,1 @@
-"""Lightning callbacks: results, progress."""
+"""What a training does besides its steps: checkpoints, results, energy, figures, exact resume."""

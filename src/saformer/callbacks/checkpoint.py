@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from saformer.checkpoint import LAST, PREVIOUS
-from saformer.provenance import write_whole
+from saformer.files import write_whole
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -31,6 +31,12 @@ class WholeCheckpointIO(TorchCheckpointIO):
         path.parent.mkdir(parents=True, exist_ok=True)
         replaced = path.with_name(PREVIOUS) if path.name == LAST else None
         write_whole(path, content.getbuffer(), replaced)
+
+
+def best_checkpoint(trainer: pl.Trainer) -> ModelCheckpoint | None:
+    """Which checkpoint of a run is its best: the first that watches a metric, or else the first."""
+    kept = [one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint)]
+    return next((one for one in kept if one.monitor is not None), kept[0] if kept else None)
 
 
 class RunCheckpoint(ModelCheckpoint):

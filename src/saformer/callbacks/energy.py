@@ -31,7 +31,7 @@ from saformer.energy.summary import (
 )
 from saformer.energy.table import LayerTable, merge
 from saformer.errors import require
-from saformer.provenance import write_whole
+from saformer.files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +39,10 @@ log = logging.getLogger(__name__)
 class EnergyMonitor(Callback):
     """Logs `energy/*`, `rate/*` and `neurons/*`, and reports on the whole test set.
 
-    In a validation epoch it counts the first `config.samples` images, which the data module has
-    put into a fixed random order; a test counts all. Scalars can be monitored by other callbacks.
-    Rates of every layer and timestep go to `rates.jsonl`; a test leaves the whole report.
+    In a validation epoch it counts whole batches until it has `config.samples` images, which the
+    data module has put into a fixed random order; a test counts all. Scalars can be monitored by
+    other callbacks. Rates of every layer and timestep go to `rates.jsonl`; a test leaves the whole
+    report.
 
     Args:
         config: Convention, hardware models, samples.

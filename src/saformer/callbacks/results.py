@@ -10,9 +10,10 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from saformer.callbacks.checkpoint import best_checkpoint
 from saformer.callbacks.energy import counted
 from saformer.callbacks.meter import EpochMeter, compile_seconds
-from saformer.provenance import write_json, write_whole
+from saformer.files import write_json, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -93,11 +94,12 @@ class ResultsWriter(EpochMeter):
         # also takes all callbacks back to the epoch of that checkpoint.
         self._add_wall_seconds()
         monitor, sign, paths = "val/top1", 1, {"best": "", "last": ""}
+        best = best_checkpoint(trainer)
+        if best is not None and best.monitor is not None:
+            monitor, sign = best.monitor, 1 if best.mode == "max" else -1
+            paths["best"] = best.best_model_path
         for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
-                monitor, sign = callback.monitor, 1 if callback.mode == "max" else -1
-                paths["best"] = callback.best_model_path
-            elif isinstance(callback, ModelCheckpoint):  # without a monitor the newest is kept
+            if isinstance(callback, ModelCheckpoint) and callback.monitor is None:  # the newest
                 paths["last"] = callback.best_model_path
         scored = [line for line in self._lines if monitor in line]
         trained = self._total["train_seconds"]

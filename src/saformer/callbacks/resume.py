@@ -15,8 +15,8 @@ class ExactResume(Callback):
     """Makes an epoch a function of the checkpoint before it.
 
     The global generators of Python, NumPy and torch begin every epoch anew, from seed, epoch and
-    rank. Our own training draws nothing from them; a layer or a callback of the user's, such as
-    dropout, may. A training that was stopped early stays stopped.
+    rank. Rate coding draws from them, and so may a layer or a callback of the user's, such as
+    dropout; nothing else of our training does. A training that was stopped early stays stopped.
 
     Args:
         seed: Seed of the run.

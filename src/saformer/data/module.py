@@ -109,9 +109,9 @@ class SpikingDataModule(pl.LightningDataModule):
             before = state_dict[name]
             if before != now[name]:
                 raise CheckpointError(
-                    f"the checkpoint was trained with split={state_dict['split']}, whose {name} "
-                    f"set has {before['size']} items and digest {before['digest']}; now it has "
-                    f"{now[name]['size']} and {now[name]['digest']}: restore the files and the "
+                    f"the checkpoint was trained with dataset.split={state_dict['split']}, whose "
+                    f"{name} set has {before['size']} items and digest {before['digest']}; now it "
+                    f"has {now[name]['size']} and {now[name]['digest']}: restore the files and the "
                     "settings of dataset"
                 )
 
@@ -167,12 +167,7 @@ class SpikingDataModule(pl.LightningDataModule):
     def _set(self, source: Source, items: Items, name: str) -> ArraySet | ImageSet:
         """The items of one of the three sets."""
         config, x = self.dataset, source.x
-        area, events = self.augment.resized_crop, config.events is not None
-        rule = f"be {{}} for {config.name}, which is {'events' if events else 'images'}"
-        randaugment = self.augment.randaugment
-        require(not self.augment.nda or events, "augment.nda", rule.format("false"), "true")
-        ok = randaugment is None or not events
-        require(ok, "augment.randaugment", rule.format("null"), randaugment)
+        area = self.augment.resized_crop
         if isinstance(x, ImageFiles):
             rule = f"be false for {config.name}, whose images are decoded batch by batch"
             require(not config.device_resident, "dataset.device_resident", rule, "true")

@@ -90,7 +90,8 @@ class DatasetConfig:
     batch_size: int = 64
     """Images per training step and device."""
     eval_batch_size: int = 256
-    """Images per evaluation step and device; changes no result."""
+    """Images per evaluation step and device; changes no result but the energy of a validation,
+    which counts whole batches, and what model.encoding=rate draws."""
     val_fraction: float = 0.1
     """Share of the training images held out for model selection, stratified by class."""
     split_seed: int = 0

@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saformer.data.settings import DatasetConfig, Split
+from saformer.data.source import Items
 from saformer.errors import SettingError
-
-Indices = NDArray[np.int64]
 
 TEBN_TEST = 100  # recordings of a class
 
@@ -28,7 +27,7 @@ TEBN_TEST = 100  # recordings of a class
 def choose_test(
     config: DatasetConfig,
     names: Sequence[str],
-    labels: Indices,
+    labels: NDArray[np.int64],
     official: NDArray[np.bool_] | None,
 ) -> NDArray[np.bool_]:
     """Which recordings `dataset.split` puts into the test set.
@@ -76,7 +75,9 @@ def _number(name: str) -> int:
     return int(re.findall(r"\d+", name)[-1])
 
 
-def stratified(labels: Indices, count: int, seed: int, setting: str) -> tuple[Indices, Indices]:
+def stratified(
+    labels: NDArray[np.int64], count: int, seed: int, setting: str
+) -> tuple[Items, Items]:
     """Pick `count` items so that every class keeps its share, and return the rest beside them.
 
     Args:

@@ -22,7 +22,7 @@ from saformer.energy.summary import (
     scalars,
 )
 from saformer.energy.table import Kind, LayerTable
-from saformer.provenance import write_json
+from saformer.files import write_json
 
 WORDING = (
     "Estimated arithmetic energy on 45 nm constants; excludes memory, routing and control unless a "

@@ -39,7 +39,7 @@ class EnergyConfig:
     """Hardware models that are reported, each with its own twin network; one of your own by its
     dotted name (docs/extend.md)."""
     samples: int = 256
-    """Images counted in a validation epoch; a test always counts all."""
+    """Images counted in a validation epoch, in whole batches; a test always counts all."""
     every_n_epochs: int = 1
     """Count in every n-th validation epoch."""
 

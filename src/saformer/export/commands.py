@@ -74,8 +74,9 @@ def export(checkpoint: Path, out: Path) -> list[str]:
     from saformer.config import to_dict
     from saformer.export.check import compare, look
     from saformer.export.program import export_program, save_program
+    from saformer.files import write_json
     from saformer.models.fold import fold_batch_norm
-    from saformer.provenance import git_state, versions, write_json
+    from saformer.provenance import git_state, versions
 
     classifier = load(checkpoint)
     config = classifier.config

@@ -76,6 +76,9 @@ def read(config: DatasetConfig, timesteps: int) -> Source:
     if config.events is not None:
         rule = f"be null for {config.name}, which is images"
         require(len(source.x.shape) == 5, "dataset.events", rule, "set")
+    else:
+        rule = f"be set for {config.name}, which is frames of events"
+        require(len(source.x.shape) == 4, "dataset.events", rule, "null")
     if isinstance(source.x, Tensor):
         ok, expected = source.x.dtype is torch.uint8, "name a reader that gives uint8"
         require(ok or config.events is not None, "dataset.reader", expected, source.x.dtype)

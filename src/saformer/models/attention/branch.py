@@ -54,7 +54,8 @@ class AttentionBranch(nn.Module, ABC):
         # Here and not in the subclass, so that layers are registered in the order they run in.
         self.build(dim, num_tokens, model, config, neuron, **options)
         self.dwc_parallel = depthwise() if parallel else None
-        # Same threshold as the mask neuron: behind it a lone gated spike must be able to pass.
+        # Whatever attention.v_threshold is: a lone gated spike, halved by tau=2, must be able to
+        # pass.
         self.lif_parallel = build_neuron(neuron, v_threshold=0.5) if parallel else None
         self.proj = ConvBN(dim, dim, 1, bias=True)
         self.dwc_series = Layers(build_neuron(neuron), depthwise()) if series else None
