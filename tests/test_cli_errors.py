@@ -24,6 +24,7 @@ WRONG = [
         "sweep has no option 'timestep'. Did you mean 'timesteps'? "
         "Options: ablation, accuracy_energy, lr, optuna, seeds, timesteps",
     ),
+    ("paper=main", "paper holds tables: type saformer-table NAME"),
     ("~foo", "there is no setting 'foo'."),
     # An option that a group does not have.
     (
@@ -69,6 +70,18 @@ WRONG = [
     # A value out of range.
     ("timesteps=-1", "timesteps must be at least 1, not -1"),
     ("epochs=0", "epochs must be at least 1, not 0"),
+    ("seed=4294967296", "seed must be 0 to 4294967295, not 4294967296"),
+    (
+        "objective=[val/acc]",
+        "objective must be a metric: train/loss, val/loss, val/top1, val/top5, energy/*, rate/*, "
+        "neurons/*, not val/acc",
+    ),
+    (
+        "callbacks.checkpoint.monitor=val/acc",
+        "callbacks.checkpoint.monitor must be a metric: train/loss, val/loss, val/top1, val/top5, "
+        "energy/*, rate/*, neurons/*, not val/acc",
+    ),
+    ("objective=val/top1", "objective=val/top1: type a list, 'objective=[val/top1]'"),
     (
         "epochs=2",
         "epochs must leave room for scheduler.warmup_epochs + scheduler.cooldown_epochs = 2, not 2",
@@ -108,7 +121,7 @@ WRONG = [
     ("model.patch_size=16", "dataset.image_size must be divisible by model.patch_size=16, not 8"),
     # Words that Hydra's grammar cannot read.
     ("timesteps=1,2", "timesteps=1,2 is several values: add -m to run them one after the other"),
-    ("dataset", "'dataset' is not an override: type dataset=VALUE"),
+    ("dataset", "'dataset' is not an override: type dataset=VALUE, or quote a value with spaces"),
     (
         "ckpt_path=a/epoch=1-step=16.ckpt",
         "cannot read ckpt_path=a/epoch=1-step=16.ckpt: "
@@ -133,14 +146,16 @@ def test_wrong_override(cli, override, answer):
     assert code == 2
 
 
-def test_a_metric_that_nobody_logs(cli):
-    """What Lightning finds wrong only while it trains is one line too, and names the metrics."""
+def test_a_metric_that_nobody_logs(cli, tmp_path, monkeypatch):
+    """What Lightning finds wrong only while it trains is one line too, and names the metrics.
+
+    A callback of one's own may log a metric that the settings know nothing of.
+    """
+    (tmp_path / "quiet.py").write_text("from lightning.pytorch import Callback as Quiet\n")
+    monkeypatch.syspath_prepend(tmp_path)
     code, _out, err = cli(
-        "train",
-        "logger=none",
-        "dataset.train_subset=100",
-        "epochs=3",
-        "callbacks.checkpoint.monitor=val/acc",
+        *("train", "logger=none", "dataset.train_subset=100", "epochs=3"),
+        *("callbacks.checkpoint.monitor=val/acc", "+callbacks.mine._target_=quiet.Quiet"),
     )
     assert code == 2
     assert err.startswith("error: Lightning: `ModelCheckpoint(monitor='val/acc')` could not find")

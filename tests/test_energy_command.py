@@ -140,14 +140,17 @@ def test_wrong_settings(cli, override, answer):
 
 def test_an_objective_that_was_not_measured(cli):
     """The answer names what the best epoch has."""
-    code, _, err = cli("train", *SHORT, "objective=[val/top7]")
+    code, _, err = cli("train", *SHORT, "objective=[energy/total_J]")
     assert code == 2
-    assert err.startswith("error: objective=val/top7 was not measured in the best epoch. It has ")
+    assert err.startswith(
+        "error: objective=energy/total_J was not measured in the best epoch. It has "
+    )
     assert "val/top1" in err and err.count("\n") == 1
 
 
 def test_a_report_needs_a_checkpoint(cli):
     """Without one, the answer shows what to type."""
+    assert "estimate its energy" in cli("energy", "--help")[1]
     code, _, err = cli("energy")
     assert (code, err.count("\n")) == (2, 1)
     assert "ckpt_path=outputs/" in err

@@ -54,7 +54,7 @@ def evaluate() -> None:
 
 def energy() -> None:
     """Report the energy of a checkpoint: `saformer-energy ckpt_path=... [setting=value]`."""
-    _run("eval", _energy)
+    _run("energy", _energy)
 
 
 def data() -> None:
@@ -94,7 +94,7 @@ def export() -> None:
 
 def _train(composed: DictConfig) -> float | tuple[float, ...]:
     config = check(composed)
-    config.require_counted()
+    config.require_measured()
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         require_same_run(folder, config)  # a repeated sweep goes on in the folders of its jobs
@@ -107,15 +107,17 @@ def _train(composed: DictConfig) -> float | tuple[float, ...]:
 
 
 def _evaluate(composed: DictConfig) -> float:
+    found = _checkpoint(composed)
     from saformer import experiment
 
-    return experiment.evaluate(*_checkpoint(composed))
+    return experiment.evaluate(*found)
 
 
 def _energy(composed: DictConfig) -> float:
+    found = _checkpoint(composed)
     from saformer import experiment
 
-    return experiment.report_energy(*_checkpoint(composed))
+    return experiment.report_energy(*found)
 
 
 def _checkpoint(composed: DictConfig) -> tuple[Config, dict[str, Any]]:

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 VERSION_BASE = "1.3"
 COUNTED = ("energy/", "rate/", "neurons/")  # metrics that are there where energy is counted
+MEASURED = ("train/loss", "val/loss", "val/top1", "val/top5")
 
 
 def conf_dir() -> Path:
@@ -210,7 +211,7 @@ class Config:
         require(self.epochs >= 1, "epochs", "be at least 1", self.epochs)
         rule = "name at least one metric"
         require(len(self.objective) > 0, "objective", rule, self.objective)
-        require(self.seed >= 0, "seed", "be 0 or more", self.seed)
+        require(0 <= self.seed < 2**32, "seed", "be 0 to 4294967295", self.seed)
         used = self.scheduler.warmup_epochs + self.scheduler.cooldown_epochs
         rule = f"leave room for scheduler.warmup_epochs + scheduler.cooldown_epochs = {used}"
         require(self.epochs > used or used == 0, "epochs", rule, self.epochs)
@@ -236,14 +237,18 @@ class Config:
             rule = f"stay {default.value} with compile=true, which chooses itself what to keep"
             require(value is default or not self.compile, f"memory.{name}", rule, value)
 
-    def require_counted(self) -> None:
-        """Refuse to train towards a count that some epochs, or all, will not make."""
+    def require_measured(self) -> None:
+        """Refuse to train towards a metric that some epochs, or all, will not measure."""
         watched = [("objective", name) for name in self.objective]
         for key, node in self.callbacks.items():
             monitor = node.get("monitor") if isinstance(node, dict) else None
-            watched.append((f"callbacks.{key}.monitor", str(monitor)))
+            if monitor is not None:
+                watched.append((f"callbacks.{key}.monitor", str(monitor)))
         for setting, name in watched:
             if not name.startswith(COUNTED):
+                ok = name in MEASURED or self._logs_more()
+                rule = f"be a metric: {', '.join(MEASURED)}, {'*, '.join(COUNTED)}*"
+                require(ok, setting, rule, name)
                 continue
             if not self.energy.enabled:
                 raise SettingError(f"{setting}={name} needs counting: type energy=exact")
@@ -251,6 +256,11 @@ class Config:
                 raise SettingError(
                     f"{setting}={name} needs a count in every epoch: type energy.every_n_epochs=1"
                 )
+
+    def _logs_more(self) -> bool:
+        """Whether a callback of the user's own may log what we know nothing of."""
+        targets = [str(node.get("_target_")) for node in self.callbacks.values() if node]
+        return not all(target.startswith(("saformer.", "lightning.")) for target in targets)
 
 
 def check(composed: DictConfig) -> Config:
@@ -267,6 +277,8 @@ def check(composed: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         value = OmegaConf.select(composed, error.full_key or "", throw_on_missing=False)
+        if "is not a ListConfig" in reason:
+            reason = f"type a list, '{error.full_key}=[{value}]'"
         raise SettingError(f"{error.full_key}={value}: {reason}") from None
     assert isinstance(config, Config)
     return config
@@ -297,4 +309,6 @@ def setting_names(schema: type = Config, prefix: str = "") -> list[str]:
 
 def unknown_setting(name: str) -> str:
     """The answer to a setting that does not exist, with the nearest one that does."""
+    if name == "paper":
+        return "paper holds tables: type saformer-table NAME"
     return f"there is no setting '{name}'.{suggest(name, setting_names())}"

@@ -71,7 +71,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OverrideParseException):
         typed = error.override
         if "missing EQUAL" in text:
-            return f"'{typed}' is not an override: type {typed}=VALUE"
+            return f"'{typed}' is not an override: type {typed}=VALUE, or quote a value with spaces"
         key, _, value = typed.partition("=")
         return f"cannot read {typed}: quote the value, '{key}=\"{value}\"'"
     if match := re.match(r"Ambiguous value for argument '([^']*)'", text):

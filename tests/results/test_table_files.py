@@ -84,6 +84,7 @@ def test_mistakes_are_answered_in_one_line(cli, words, said):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"title": "???"}, "t.yaml: title: is missing"),
         ({"colums": []}, "t.yaml: colums: Key 'colums' not in 'TableConfig'"),
         ({"columns": ["test_topp1"]}, "there is no column 'test_topp1'. Did you mean 'test_top1'?"),
         ({"seeds": [1, 1]}, "t.yaml: seeds must be different numbers, not [1, 1]"),
@@ -97,7 +98,7 @@ def test_mistakes_are_answered_in_one_line(cli, words, said):
             "row 'x': ablation has no op",
         ),
     ],
-    ids=["key", "column", "seeds", "rows", "method", "override"],
+    ids=["title", "key", "column", "seeds", "rows", "method", "override"],
 )
 def test_a_table_file_that_is_wrong(cli, change, said):
     """A mistake in a table's file is answered in one line that names it."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from saformer.config import options
 from saformer.errors import SettingError, require
@@ -101,6 +101,8 @@ def read_settings(path: Path, schema: type) -> object:
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         where = f"{error.full_key}: " if error.full_key else ""
+        if isinstance(error, MissingMandatoryValue):
+            reason = "is missing"
         raise SettingError(f"{path}: {where}{reason}") from None
     except (yaml.YAMLError, SettingError, OSError, UnicodeDecodeError) as error:
         raise SettingError(f"{path}: {' '.join(str(error).split())}") from None
