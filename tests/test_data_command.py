@@ -302,8 +302,8 @@ def test_build_of_what_needs_none(cli):
 
 def test_an_experiment_chooses_the_dataset(cli):
     """Without a name, experiment= or dataset= says which dataset is meant."""
-    code, out, _ = cli("data", "build", "experiment=fashion_mnist_t4")
-    assert (code, out) == (0, "fashion_mnist needs no cache: it is read as it is\n")
+    out = cli("data", "check", "experiment=digits_events")[1]
+    assert out.startswith("digits_events in data/digits_events\n")
     assert cli("data", "check", "dataset=digits")[1].startswith("digits, shipped\n  1797 items")
 
 
