@@ -86,5 +86,6 @@ def test_every_start_adds_a_record(tmp_path, monkeypatch):
     assert record["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert record["versions"]["torch"] and record["versions"]["snntorch"]
     assert record["machine"]["cpu"] and record["machine"]["cores"] >= 1
+    assert record["machine"]["vectors"]
     names = {path.name for path in Path(tmp_path).iterdir()}
     assert names <= {"run.json", "git.diff", "git-2.diff"}

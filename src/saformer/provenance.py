@@ -125,6 +125,7 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
+        "vectors": torch.backends.cpu.get_cpu_capability(),  # which way sums are rounded
         "accelerators": accelerators,
     }
 
