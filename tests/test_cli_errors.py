@@ -135,6 +135,11 @@ WRONG = [
     ),
     ("+trainer.typo=3", "Trainer has no argument 'typo'"),
     ("+callbacks.foo=3", "callbacks.foo must name a class with _target_, not 3"),
+    (
+        "+callbacks.foo=3 objective=[loss]",
+        "objective must be a metric: train/loss, val/loss, val/top1, val/top5, energy/*, rate/*, "
+        "neurons/*, not loss",
+    ),
 ]
 
 

@@ -259,8 +259,9 @@ class Config:
 
     def _logs_more(self) -> bool:
         """Whether a callback of the user's own may log what we know nothing of."""
-        targets = [str(node.get("_target_")) for node in self.callbacks.values() if node]
-        return not all(target.startswith(("saformer.", "lightning.")) for target in targets)
+        nodes = [node for node in self.callbacks.values() if isinstance(node, dict)]
+        known = ("saformer.", "lightning.")
+        return not all(str(node.get("_target_")).startswith(known) for node in nodes)
 
 
 def check(composed: DictConfig) -> Config:

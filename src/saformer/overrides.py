@@ -137,8 +137,9 @@ def restore(saved: dict[str, Any], composed: DictConfig, overrides: list[str]) -
     restored = OmegaConf.create(saved)
     # Devices are this machine's; and a file, which may be a stranger's, names no class to build.
     restored.trainer = composed.trainer.copy()
-    if "precision" in saved["trainer"]:  # of what was trained
-        restored.trainer.precision = saved["trainer"]["precision"]
+    precision = saved["trainer"].get("precision")
+    if isinstance(precision, str | int):  # of what was trained
+        restored.trainer.precision = precision
     for name, node in composed.items():
         if name not in restored:  # a setting younger than the checkpoint
             restored[name] = node
