@@ -80,8 +80,8 @@ def test_an_experiment_trains_as_its_peer(compose, name):
     assert config.loss.label_smoothing == 0.1 and not config.loss.tet
     assert (config.dataset.batch_size, config.trainer["accumulate_grad_batches"]) == (batch, times)
     assert optimizer.lr_batch == batch * times
-    flippable = "dataset.flippable=true"
-    assert config.augment == compose(f"augment={augment}", flippable).augment
+    data = (f"dataset={config.dataset.name}", "dataset.flippable=true")
+    assert config.augment == compose(*data, f"augment={augment}").augment
 
 
 @pytest.mark.parametrize("name", ROWS)
