@@ -173,7 +173,8 @@ BEST = "ckpt_path=run/checkpoints/best.ckpt"
 def test_a_model_is_not_tested_on_what_it_was_trained_on(trained, cli):
     """Another split at evaluation is refused, and what was tested stands in the result."""
     code, _, err = cli("eval", BEST, "dataset.split=stratified_seeded")
-    assert code == 2 and "was trained with dataset.split=peer_last10, whose test set has 10 items" in err
+    assert code == 2
+    assert "was trained with dataset.split=peer_last10, whose test set has 10 items" in err
     assert cli("eval", BEST)[0] == 0
     (written,) = Path("run").glob("eval-*.json")
     tested = json.loads(written.read_text())["data"]
