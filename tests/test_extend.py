@@ -1,4 +1,4 @@
-"""The examples of docs/extend.md, run from a folder outside the package, and what can be wrong."""
+"""The examples of docs/extend.md, run from a folder outside the package."""
 
 import csv
 import json

@@ -140,24 +140,24 @@ def test_weights_of_another_precision_are_given_their_own(train, cli, precision)
     assert evaluated["test/top1"] == results("run")["test"]["test/top1"]
 
 
-def test_evaluation_has_a_trainer_of_its_own(train, cli):
+STRANGER = {"_target_": "pathlib.Path.mkdir", "self": {"_target_": "pathlib.Path"}}
+
+
+@pytest.mark.parametrize(("given", "taken"), [("64-true", "64-true"), (STRANGER, "32-true")])
+def test_evaluation_has_a_trainer_of_its_own(train, cli, given, taken):
     """Of the trainer in a checkpoint the precision alone is taken: neither its devices, which this
     machine may not have, nor a class to be built, which a stranger may have chosen."""
     assert train("run")[0] == 0
     checkpoint = torch.load("run/checkpoints/best.ckpt", weights_only=True)
     config = checkpoint["hyper_parameters"]["config"]
-    stranger = {"_target_": "pathlib.Path.mkdir", "self": {"_target_": "pathlib.Path"}}
-    for precision in (stranger, "64-true"):
-        config["trainer"] = {**stranger, "devices": 64, "precision": precision}
-        torch.save(checkpoint, "run/checkpoints/best.ckpt")
-        for path in Path("run").glob("eval-*.json"):
-            path.unlink()
-        code, out, err = cli("eval", "ckpt_path=run/checkpoints/best.ckpt")
-        assert (code, err) == (0, "") and "test acc" in out
+    config["trainer"] = {**STRANGER, "devices": 64, "precision": given}
+    torch.save(checkpoint, "run/checkpoints/best.ckpt")
+    code, out, err = cli("eval", "ckpt_path=run/checkpoints/best.ckpt")
+    assert (code, err) == (0, "") and "test acc" in out
     (written,) = Path("run").glob("eval-*.json")
     trainer = json.loads(written.read_text())["config"]["trainer"]
     assert trainer["_target_"] == "lightning.pytorch.Trainer"
-    assert (trainer["devices"], trainer["precision"]) == (1, "64-true")
+    assert (trainer["devices"], trainer["precision"]) == (1, taken)
 
 
 def test_evaluation_takes_the_threshold_that_is_typed(train, cli):

@@ -57,8 +57,8 @@ def build_logger(
     options = dict(config)
     kind = options.pop("kind", None)
     require(kind in KINDS, "logger.kind", f"be one of {', '.join(KINDS)}", kind)
-    for name, value in options.items() if kind != "wandb" else ():
-        require(False, f"logger.{name}", f"be left out with logger.kind={kind}", value)
+    for name, value in options.items():
+        require(kind == "wandb", f"logger.{name}", f"be left out with logger.kind={kind}", value)
     if kind == "none":
         return False
     if kind == "csv":
