@@ -21,10 +21,12 @@ LOOPBACK = ROOT / "scripts/slurm_loopback.sh"
 SBATCH = ROOT / "scripts/train.sbatch"
 PATIENCE = 300.0  # seconds, for machines with other work
 
-# Twelve epochs of one step each: long enough to be stopped, over in seconds.
+# Epochs of one step each, of some 60 ms: it takes Slurm a second or two to stop a job, and a run of
+# twelve epochs was over before.
+EPOCHS = 120
 RUN = (
     *("logger=none", "energy=off", "dataset.train_subset=100", "model.dim=16", "timesteps=1"),
-    *("epochs=12", "augment.mixup=0.4"),
+    *(f"epochs={EPOCHS}", "augment.mixup=0.4"),
 )
 ON_CPU = ("trainer.accelerator=cpu",)
 LAUNCHER = (
@@ -121,7 +123,7 @@ def test_two_ranks_of_a_job_train_as_one(unbroken, monkeypatch):
     assert "Starting with 2 processes" in log
     assert log.count("saformer_tiny on digits") == log.count("test acc ") == 1
     assert [line.split()[1] for line in log.splitlines() if line.startswith("epoch ")] == [
-        f"{epoch}/12" for epoch in range(1, 13)
+        f"{epoch}/{EPOCHS}" for epoch in range(1, EPOCHS + 1)
     ]
     assert [path.name for path in run.glob("*.log")] == ["train.log"]
     (start,) = json.loads((run / "run.json").read_text())["starts"]
