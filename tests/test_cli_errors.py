@@ -190,6 +190,31 @@ def test_no_traceback_in_a_real_process(tmp_path):
     assert done.returncode == 2
 
 
+@pytest.mark.parametrize(
+    "override",
+    ["timesteps=-1", "dataset=cifar10", "trainer.devices=abc", "+trainer.num_nodes=2"],
+)
+def test_a_refused_training_leaves_nothing(cli, override, monkeypatch):
+    """No folder is left of a run that never began, whoever refused it, and no run of wandb."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    code, _out, err = cli("train", override)
+    assert code == 2 and err.startswith("error: "), err
+    assert not list(Path("outputs").iterdir())
+
+
+def test_a_refused_training_leaves_a_folder_of_the_users_as_it_is(cli):
+    """What was in a folder stays there, and so does a folder that the user has named."""
+    Path("mine").mkdir()
+    for folder in ("mine", "other"):
+        code, _out, _err = cli("train", "timesteps=-1", f"hydra.run.dir={folder}")
+        assert code == 2 and Path(folder).is_dir()
+    with_notes = Path("outputs/saformer_tiny_digits")
+    with_notes.mkdir(parents=True)
+    (with_notes / "notes.txt").write_text("mine")
+    assert cli("train", "timesteps=-1")[0] == 2
+    assert [path.name for path in with_notes.iterdir()] == ["notes.txt"]
+
+
 def test_eval_needs_a_checkpoint(cli):
     """Evaluation without a checkpoint says what to type."""
     code, _out, err = cli("eval")

@@ -36,7 +36,7 @@ import os, sys
 from pathlib import Path
 from saformer.logger import build_logger, finish
 
-assert build_logger({"kind": "none"}, Path("."), "run", "group", [], {}) is False
+assert build_logger({"kind": "none"}, Path("."), "run", "group", [], {}) is None
 finish()
 print("wandb" in sys.modules)
 

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -152,6 +153,8 @@ def _run(config_name: str, task: Callable[[DictConfig], float | tuple[float, ...
                 raise
             if not isinstance(error, UserError | HydraException | OSError):
                 raise
+            if cluster.rank() == 0:
+                _leave_nothing(Path(HydraConfig.get().runtime.output_dir))
             _stop(error)
 
     main = hydra.main(
@@ -171,6 +174,22 @@ def _run(config_name: str, task: Callable[[DictConfig], float | tuple[float, ...
         _stop(failure)
     if not whole:
         sys.exit(1)
+
+
+def _leave_nothing(folder: Path) -> None:
+    """Remove the folder of a run that was refused before it began; Hydra makes it before we see it.
+
+    Only one that has its name from us and holds nothing but what Hydra writes.
+    """
+    hydras = {folder / ".hydra" / f"{name}.yaml" for name in ("config", "hydra", "overrides")}
+    files = {path for path in folder.rglob("*") if not path.is_dir()}
+    if folder.name != cluster.run_id() or not files <= hydras | {folder / "train.log"}:
+        return
+    with suppress(OSError):  # the others may have something in them
+        for file in files:
+            file.unlink()
+        for empty in (folder / ".hydra", folder, folder.parent):
+            empty.rmdir()
 
 
 def _keep_compiled() -> None:

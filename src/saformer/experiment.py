@@ -92,9 +92,10 @@ def _train(config: Config, run_dir: Path) -> None:
     log.info("%s   run %s", describe(module), os.path.relpath(run_dir))
     if config.compile:
         module.backbone.compile()  # in place: the names in checkpoints stay as they are
-    logger = _logger(config, run_dir, saved)
     try:
-        trainer = _trainer(config, run_dir, logger)
+        trainer = _trainer(config, run_dir)
+        # Not before: from here on there is a run of wandb for others to see.
+        trainer.logger = _logger(config, run_dir, saved)
         facts = {"data": data.describe(), "effective_batch": _effective_batch(config, trainer)}
         resume = start[0] if start else None
         put_aside(run_dir, resume)
@@ -272,7 +273,7 @@ def describe(module: SAFormerModule) -> str:
     )
 
 
-def _logger(config: Config, run_dir: Path, saved: dict[str, Any]) -> Logger | bool:
+def _logger(config: Config, run_dir: Path, saved: dict[str, Any]) -> Logger | None:
     """One of ours by `logger.kind`, or any other Lightning logger by `logger._target_`."""
     if "_target_" in config.logger:
         logger: Logger = build(config.logger)
@@ -287,7 +288,7 @@ def _logger(config: Config, run_dir: Path, saved: dict[str, Any]) -> Logger | bo
     )
 
 
-def _trainer(config: Config, run_dir: Path, logger: Logger | bool) -> pl.Trainer:
+def _trainer(config: Config, run_dir: Path) -> pl.Trainer:
     callbacks: list[Callback] = []
     for name, node in config.callbacks.items():
         is_node = isinstance(node, dict) and "_target_" in node
@@ -303,7 +304,7 @@ def _trainer(config: Config, run_dir: Path, logger: Logger | bool) -> pl.Trainer
     trainer = _build_trainer(
         config,
         callbacks=[*callbacks, progress_bar()],
-        logger=logger,
+        logger=False,
         default_root_dir=run_dir,
         enable_model_summary=False,
     )

@@ -36,7 +36,7 @@ def build_logger(
     group: str,
     tags: list[str],
     config_to_log: dict[str, Any],
-) -> Logger | bool:
+) -> Logger | None:
     """Build the logger of a run; call `finish` when the run is over.
 
     Args:
@@ -49,7 +49,7 @@ def build_logger(
         config_to_log: All settings as plain values.
 
     Returns:
-        What `Trainer(logger=...)` takes; False is no logger.
+        What `Trainer.logger` takes; None is no logger.
 
     Raises:
         SettingError: The settings of the logger, or WANDB_MODE, cannot work.
@@ -60,7 +60,7 @@ def build_logger(
     for name, value in options.items():
         require(kind == "wandb", f"logger.{name}", f"be left out with logger.kind={kind}", value)
     if kind == "none":
-        return False
+        return None
     if kind == "csv":
         # A numbered folder for each start: with a fixed one a resumed run deletes its own past.
         csv = CSVLogger(run_dir, name="csv")
