@@ -1,5 +1,6 @@
 """Every mistake on the command line is answered in one line, with exit code 2."""
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -200,6 +201,7 @@ def test_a_refused_training_leaves_nothing(cli, override, monkeypatch):
     code, _out, err = cli("train", override)
     assert code == 2 and err.startswith("error: "), err
     assert not list(Path("outputs").iterdir())
+    logging.getLogger().warning("later")  # by what goes on in this process: no log to open again
 
 
 def test_a_refused_training_leaves_a_folder_of_the_users_as_it_is(cli):

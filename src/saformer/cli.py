@@ -10,6 +10,7 @@ traceback.
 
 import atexit
 import errno
+import logging
 import os
 import signal
 import sys
@@ -181,10 +182,15 @@ def _leave_nothing(folder: Path) -> None:
 
     Only one that has its name from us and holds nothing but what Hydra writes.
     """
-    hydras = {folder / ".hydra" / f"{name}.yaml" for name in ("config", "hydra", "overrides")}
+    ours = {folder / ".hydra" / f"{name}.yaml" for name in ("config", "hydra", "overrides")}
+    ours.add(folder / "train.log")
     files = {path for path in folder.rglob("*") if not path.is_dir()}
-    if folder.name != cluster.run_id() or not files <= hydras | {folder / "train.log"}:
+    if folder.name != cluster.run_id() or not files <= ours:
         return
+    for handler in list(logging.getLogger().handlers):  # it would open its file again
+        if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename) in ours:
+            logging.getLogger().removeHandler(handler)
+            handler.close()
     with suppress(OSError):  # the others may have something in them
         for file in files:
             file.unlink()
