@@ -6,6 +6,8 @@ allocator says; elsewhere the peak of the process's resident memory, which wants
 before the step. There `MALLOC_MMAP_THRESHOLD_` makes the C library give freed memory back at once.
 """
 
+import ctypes
+import gc
 import json
 import os
 import subprocess
@@ -111,9 +113,13 @@ def measure_peak(name: str, case: Case) -> dict[str, Any] | None:
 
 
 def free_mib() -> float:
-    """MiB that a training can take."""
+    """MiB that a training can take, once this process has given back what it has freed."""
+    gc.collect()
     if torch.cuda.is_available():
+        torch.cuda.empty_cache()
         return torch.cuda.mem_get_info()[0] / MIB
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc keeps it for itself
+        trim(0)
     lines = Path("/proc/meminfo").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) / 1024
 
