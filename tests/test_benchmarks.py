@@ -298,3 +298,20 @@ def test_the_operations_are_those_measured():
         shown = [ms.get(kind, 0.0) for kind in f"convolutions, products{kinds}".split(" | ")]
         cells = [f"{one:.0f}" for one in (*shown, sum(ms.values()))]
         assert f"| {' | '.join([NETWORKS[name].label, *cells])} |" in PAGE
+
+
+def test_the_growth_is_that_measured():
+    """The table of growth over T and batch in docs/speed.md is the stored result, and its rows are
+    those in which both were measured."""
+    (path,) = (ROOT / "benchmarks" / "results").glob("*/train_step_scaling.json")
+    shown = PAGE.partition("| T | batch |")[2].partition("\n\n")[0].splitlines()[2:]
+    rows = []
+    for cell in json.loads(path.read_text())["cells"]:
+        ours, sj = cell["networks"]["ours"], cell["networks"]["sj"]
+        if "median_s" in ours and "median_s" in sj:
+            times = [f"{1e3 * one['median_s']:.0f}" for one in (ours, sj)]
+            peaks = [f"{one['peak_MiB']:.0f}" for one in (ours, sj)]
+            over = f"{sj['time_over_ours']:.2f}", f"{ours['peak_MiB'] / sj['peak_MiB']:.2f}"
+            cells = [cell["timesteps"], cell["batch"], *times, over[0], *peaks, over[1]]
+            rows.append(f"| {' | '.join(map(str, cells))} |")
+    assert sorted(shown) == sorted(rows) and len(rows) > 5
