@@ -182,10 +182,12 @@ def _leave_nothing(folder: Path) -> None:
 
     Only one that has its name from us and holds nothing but what Hydra writes.
     """
+    if folder.name != cluster.run_id():
+        return
     ours = {folder / ".hydra" / f"{name}.yaml" for name in ("config", "hydra", "overrides")}
     ours.add(folder / "train.log")
     files = {path for path in folder.rglob("*") if not path.is_dir()}
-    if folder.name != cluster.run_id() or not files <= ours:
+    if not files <= ours:
         return
     for handler in list(logging.getLogger().handlers):  # it would open its file again
         if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename) in ours:
