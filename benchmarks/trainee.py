@@ -81,12 +81,12 @@ class Trainee:
             self.step(keep_gradients=True)
             return (torch.cuda.max_memory_allocated() - before) / MIB
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        resident = _status("VmRSS")
+        resident = status("VmRSS")
         self.step(keep_gradients=True)
-        return (_status("VmHWM") - resident) / 1024
+        return (status("VmHWM") - resident) / 1024
 
 
-def _status(name: str) -> int:
+def status(name: str) -> int:
     """KiB of this process."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))

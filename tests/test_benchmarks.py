@@ -2,7 +2,6 @@
 
 import json
 import re
-import resource
 import sys
 from dataclasses import replace
 from importlib import import_module
@@ -14,7 +13,7 @@ from torch import nn
 
 from benchmarks import report, scaling_figure, train_step
 from benchmarks.networks import NETWORKS, Case, StockLoop
-from benchmarks.trainee import MIB, Trainee, free_mib, measure_peak
+from benchmarks.trainee import MIB, Trainee, free_mib, measure_peak, status
 from saformer.models.neuron import MultiStepLeaky, build_neuron
 from saformer.models.settings import Backend, NeuronConfig
 
@@ -185,15 +184,11 @@ def test_peak_memory_is_that_of_the_activations():
 
 def test_memory_that_was_freed_counts_as_free():
     """What smaller cases of --scaling have freed does not stand in the way of larger ones."""
-
-    def resident() -> float:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / MIB
-
     blocks = [torch.ones(2**14) for _ in range(4000)]  # of 64 KiB, which come from the heap
     blocks = blocks[::50]  # these few lie between what is freed
-    before = resident()
+    before = status("VmRSS") / 1024
     free_mib()
-    assert resident() < before - 150
+    assert status("VmRSS") / 1024 < before - 150
     assert len(blocks) == 80
 
 

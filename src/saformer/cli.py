@@ -10,7 +10,6 @@ traceback.
 
 import atexit
 import errno
-import logging
 import os
 import signal
 import sys
@@ -189,10 +188,7 @@ def _leave_nothing(folder: Path) -> None:
     files = {path for path in folder.rglob("*") if not path.is_dir()}
     if not files <= ours:
         return
-    for handler in list(logging.getLogger().handlers):  # it would open its file again
-        if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename) in ours:
-            logging.getLogger().removeHandler(handler)
-            handler.close()
+    cluster.close_log_files()
     with suppress(OSError):  # the others may have something in them
         for file in files:
             file.unlink()

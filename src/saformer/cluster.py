@@ -134,13 +134,19 @@ def prepare() -> None:
         step = (environ["SLURM_JOB_ID"], environ["SLURM_STEP_ID"])
         environ.setdefault("MASTER_PORT", str(15000 + int(_digest(step), 16) % 15000))
     if rank() > 0:
-        root = logging.getLogger()
-        for handler in list(root.handlers):
+        close_log_files()
+        for handler in logging.getLogger().handlers:
             handler.setLevel(logging.ERROR)
-            if isinstance(handler, logging.FileHandler):
-                root.removeHandler(handler)
-                handler.close()
         warnings.simplefilter("ignore")
+
+
+def close_log_files() -> None:
+    """Write no log file from here on: Hydra's opens itself, and makes its file, when it is used."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, logging.FileHandler):
+            root.removeHandler(handler)
+            handler.close()
 
 
 def require_processes(devices: int, nodes: int) -> None:
