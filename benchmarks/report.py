@@ -21,16 +21,18 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def machine_kind(facts: dict[str, Any]) -> str:
-    """A folder's name for all machines of a kind: amd-epyc-2-cores, nvidia-h100-80gb-hbm3.
+    """A folder's name for all machines of a kind: amd-epyc-avx2-2-cores, nvidia-h100-80gb-hbm3.
+
+    Processors of one name may differ in their vector units, by which convolutions are fast or slow;
+    the oldest results do not say which they had.
 
     Args:
         facts: What `saformer.provenance.machine` says.
     """
     accelerators = facts["accelerators"]
     several = [str(len(accelerators))] if len(accelerators) > 1 else []
-    words = (
-        [*several, accelerators[0]] if accelerators else [facts["cpu"], f"{facts['cores']} cores"]
-    )
+    processor = [facts["cpu"], facts.get("vectors", ""), f"{facts['cores']} cores"]
+    words = [*several, accelerators[0]] if accelerators else processor
     return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
 
 

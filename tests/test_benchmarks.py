@@ -195,6 +195,10 @@ def test_memory_that_was_freed_counts_as_free():
 @pytest.mark.parametrize(
     ("facts", "kind"),
     [
+        (
+            {"cpu": "AMD EPYC", "vectors": "AVX2", "cores": 2, "accelerators": []},
+            "amd-epyc-avx2-2-cores",
+        ),
         ({"cpu": "AMD EPYC", "cores": 2, "accelerators": []}, "amd-epyc-2-cores"),
         (
             {"cpu": "x", "cores": 16, "accelerators": ["NVIDIA H100 80GB HBM3"]},
