@@ -160,6 +160,29 @@ def test_a_folder_of_another_sweep_is_refused(compose, tmp_path):
             require_same_run(tmp_path, compose(*words))
 
 
+def test_a_refused_job_shows_no_results_and_leaves_the_other_run_alone(cli):
+    """The same folder under other settings: "refused" with the reason, none of the other run's
+    numbers under the new settings, and not a byte of its folder changed."""
+    assert cli("train", *QUICK, "-m", "seed=0,1")[0] == 0
+    before = {path: path.read_bytes() for path in Path("sweep").glob("?/**/*") if path.is_file()}
+    code, out, _ = cli("train", *QUICK, "-m", "seed=1")
+    rows = [line.split("│") for line in out.splitlines() if line.startswith("│")]
+    assert code == 1 and "goes on" not in out
+    assert [[cell.strip() for cell in row[1:-1]] for row in rows] == [["1", "", "", "", "refused"]]
+    assert "job 1: sweep/0 holds another run, with seed=0 where this one has seed=1" in out
+    left = {path: path.read_bytes() for path in Path("sweep").glob("?/**/*") if path.is_file()}
+    assert left == before
+
+
+def test_a_refused_run_leaves_the_other_one_alone(cli):
+    """hydra.run.dir of a finished run under another seed: one line, and no byte changed."""
+    assert cli("train", *QUICK[:3], "hydra.run.dir=run")[0] == 0
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    code, _, err = cli("train", *QUICK[:3], "hydra.run.dir=run", "seed=1")
+    assert code == 2 and err.startswith("error: run holds another run, with seed=0 where")
+    assert before == {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+
+
 @pytest.mark.slow
 def test_a_study_of_accuracy_and_energy_goes_on(cli):
     """sweep=accuracy_energy: two objectives, stored; the same command adds trials to the study."""

@@ -37,6 +37,10 @@ class DataError(UserError):
         return type(self), (self.path, self.expected, self.found, self.fix)
 
 
+class OtherRunError(UserError):
+    """A folder holds another run, which stays as it is."""
+
+
 class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or belongs to another model."""
 

@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from saformer.cluster import pin_sweep_folder
+from saformer.cluster import close_log_files, pin_sweep_folder
 from saformer.config import Config, to_dict
-from saformer.errors import SettingError, UserError
+from saformer.errors import OtherRunError, SettingError
 from saformer.results.collect import done_results, shown
 from saformer.results.columns import COLUMNS
 from saformer.results.match import defining, differences
@@ -51,6 +52,8 @@ class Multirun(Callback):
         self.study = False
         self.failed = False
         """Whether a job of this process failed, which was said then."""
+        self.refused: dict[int, Job] = {}
+        """Jobs of this process whose folder holds another run, by their number."""
         self.reasons: set[str] = set()
         """Why jobs failed, wherever they ran, as the report has said."""
 
@@ -80,7 +83,9 @@ class Multirun(Callback):
         """
         from rich.console import Console  # late, because every command imports this file
 
-        jobs = find_jobs(self.folder)
+        jobs = [self.refused.get(job.number, job) for job in find_jobs(self.folder)]
+        if self.total and not self.study:  # the folder may have more, of an earlier command
+            jobs = [job for job in jobs if job.number < self.total]
         if not jobs:  # whatever stopped it stopped it before the first
             return True
         Console(width=None if Console().is_terminal else 160).print(as_table(jobs))
@@ -88,12 +93,15 @@ class Multirun(Callback):
             if job.results is None:
                 reason = job.failure or "it was cut off"
                 self.reasons.add(reason)
-                print(f"job {job.number + 1}: {reason}   log {shown(job.log)}")
+                log = "" if job.refusal else f"   log {shown(job.log)}"
+                print(f"job {job.number + 1}: {reason}{log}")
         absent = (self.total or len(jobs)) - len(jobs)
         if absent > 0:
             print(f"{absent} of {self.total} jobs were not started")
         whole = absent <= 0 and all(job.results is not None for job in jobs)
-        if not whole:
+        ended = {job.status for job in jobs}
+        # Of no use where the same command fails again.
+        if absent > 0 or "cut off" in ended or ended >= {"done", "failed"}:
             print(self._how_to_go_on())
         return whole and not self.failed
 
@@ -111,12 +119,19 @@ def note_failure(error: BaseException, message: str | None) -> None:
         error: What it raised.
         message: The same in words; None for a fault of ours, which keeps its traceback.
     """
+    sweep = Multirun.current
+    if isinstance(error, OtherRunError):
+        close_log_files()  # that of the other run
+        if sweep is not None:
+            chosen = HydraConfig.get()
+            folder, words = Path(chosen.runtime.output_dir), settings_of(chosen.overrides.task)
+            sweep.refused[chosen.job.num] = Job(chosen.job.num, folder, words, None, message)
     if message is None:
         log.error("error: %s: %s", type(error).__name__, error, exc_info=error)
     else:
         log.error("error: %s", message)
-    if Multirun.current is not None:
-        Multirun.current.failed = True
+    if sweep is not None:
+        sweep.failed = True
 
 
 @dataclass(frozen=True)
@@ -128,12 +143,14 @@ class Job:
         folder: Its run folder.
         words: Its overrides.
         results: Its results.json; None if it did not come to its end.
+        refusal: Why it was not begun, where its folder holds another run.
     """
 
     number: int
     folder: Path
     words: list[str]
     results: dict[str, Any] | None
+    refusal: str | None = None
 
     @property
     def log(self) -> Path:
@@ -142,6 +159,8 @@ class Job:
     @property
     def failure(self) -> str | None:
         """Why it failed, as its log says; None if it did not, or was killed."""
+        if self.refusal:
+            return self.refusal
         try:
             lines = self.log.read_text(errors="replace").splitlines()
         except OSError:
@@ -153,6 +172,8 @@ class Job:
     def status(self) -> str:
         if self.results is not None:
             return "done"
+        if self.refusal:
+            return "refused"
         return "failed" if self.failure else "cut off"
 
 
@@ -195,6 +216,16 @@ def as_table(jobs: Sequence[Job]) -> "Table":
     return table
 
 
+def _unless_used(name: str, *, _root_: DictConfig) -> str | None:
+    """A folder for Hydra's files in that of a run; none where a run is, whose own they would be."""
+    folder = OmegaConf.select(_root_, "hydra.runtime.output_dir")
+    return None if folder and (Path(folder) / "run.json").exists() else name
+
+
+# On import, for the same reason as `run_id`.
+OmegaConf.register_new_resolver("unless_used", _unless_used, replace=True)
+
+
 def settings_of(words: Sequence[str]) -> list[str]:
     """Overrides without those that say how jobs are started."""
     return [word for word in words if not word.startswith(NOT_SHOWN)]
@@ -223,7 +254,7 @@ def require_same_run(folder: Path, config: Config) -> None:
         config: What is to be run there.
 
     Raises:
-        UserError: The folder holds a run of other settings; the message names one.
+        OtherRunError: The folder holds a run of other settings; the message names one.
     """
     path = folder / "run.json"
     if not path.exists():
@@ -234,7 +265,7 @@ def require_same_run(folder: Path, config: Config) -> None:
     before = defining(saved, batch) | {"seed": saved["seed"]}
     now = defining(own, batch) | {"seed": own["seed"]}
     for name, (first, then) in differences(before, now).items():
-        raise UserError(
+        raise OtherRunError(
             f"{shown(folder)} holds another run, with {name}={first} where this one has "
             f"{name}={then}: choose another folder with hydra.run.dir=..., of a sweep with "
             "hydra.sweep.dir=..."
