@@ -238,8 +238,10 @@ def _kernel(name: str, compiled: bool) -> Callable[..., Any]:
 @functools.cache
 def _compile(name: str) -> Callable[..., Any]:
     """Compile a fused kernel: one graph for each T and kind of neuron, for all sizes and layers."""
-    # One graph a kind and T; past the default of 8 dynamo would silently run eagerly.
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    # A run makes several graphs, and a sweep is many runs in one process.
+    limits = torch._dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, 1024)
+    limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, 4096)
     fused = getattr(lif_kernels, f"{name}_fused")
     return torch.compile(fused, dynamic=True, fullgraph=True)
 
@@ -248,13 +250,25 @@ def _try_compiled(name: str, eager: Callable[..., Any], *args: Any) -> Any:
     """Run the compiled kernel; without a working compiler, say so once and run eagerly."""
     global _compiler_failed
     if not _compiler_failed:
+        # Whether a tensor requires a gradient would make a graph of its own.
+        given = [arg.detach() if isinstance(arg, Tensor) else arg for arg in args]
         try:
-            return _compile(name)(*args)
+            return _compile(name)(*given)
+        except _limit_hit():
+            _warn_once("too many kinds of neurons to compile: further ones run on backend torch")
         except torch._dynamo.exc.TorchDynamoException as error:
             _compiler_failed = True
             reason = str(error).strip().partition("\n")[0]
             _warn_once(f"no working compiler ({reason}): neurons run on backend torch")
     return eager(*args)
+
+
+@functools.cache
+def _limit_hit() -> tuple[type[Exception], ...]:
+    """What dynamo raises for one graph too many: its name depends on the version."""
+    names = ("FailOnRecompileLimitHit", "RecompileLimitExceeded")
+    known = vars(torch._dynamo.exc)
+    return tuple(known[name] for name in names if name in known)
 
 
 @functools.cache  # said once in a process, not once a layer
