@@ -18,7 +18,8 @@ class SpikeMask(nn.Module):
     """Gate spikes by a binary mask: an AND of two spike tensors that broadcast."""
 
     def forward(self, mask: Tensor, x: Tensor) -> Tensor:
-        return mask * x
+        # Autocast on CUDA sums in float32, and spikes have the dtype of what the neuron was given.
+        return mask.to(x.dtype) * x
 
 
 class SpikeSum(nn.Module):
