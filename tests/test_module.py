@@ -50,6 +50,20 @@ def test_tet_at_one_timestep_is_the_plain_loss():
     torch.testing.assert_close(tet, classification_loss(logits, y, LossConfig()))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_ends_at_the_logits(compose, monkeypatch, dtype):
+    """What autocast leaves in half precision is averaged over time in single, and so evaluated."""
+    logits, y = logits_and_labels()
+    half = logits.to(dtype)
+    expected = half.float().mean(0)
+    loss = classification_loss(half, y, LossConfig())
+    assert loss.dtype is torch.float32 and torch.equal(loss, F.cross_entropy(expected, y))
+    config = compose()
+    module = SAFormerModule(config, to_dict(config))
+    monkeypatch.setattr(module.backbone, "forward", lambda x: half)
+    assert torch.equal(module(torch.zeros(4, 1, 8, 8)), expected)
+
+
 def test_vectors_are_not_decayed(compose):
     """Biases, BatchNorm and learnable neuron constants are in the group without weight decay."""
     config = compose("neuron=plif", "attention.threshold=learnable")

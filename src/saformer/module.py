@@ -17,6 +17,7 @@ from saformer.config import Config, Interval, LossConfig
 from saformer.create import build_backbone
 from saformer.diagnose import first_nonfinite
 from saformer.errors import TrainingStopped
+from saformer.models.surrogate import state_dtype
 from saformer.schedule import lr_at
 
 
@@ -36,11 +37,16 @@ def classification_loss(logits: Tensor, target: Tensor, config: LossConfig) -> T
         return F.cross_entropy(o, y, label_smoothing=config.label_smoothing)
 
     if not config.tet:
-        return cross_entropy(logits.mean(0), target)
+        return cross_entropy(_mean_over_time(logits), target)
     each = target.repeat(len(logits), *[1] * (target.ndim - 1))
     pull = F.mse_loss(logits, torch.full_like(logits, config.tet_mean))
     data = cross_entropy(logits.flatten(0, 1), each)
     return (1 - config.tet_lambda) * data + config.tet_lambda * pull
+
+
+def _mean_over_time(logits: Tensor) -> Tensor:
+    """[T, B, K] -> [B, K], not in the half precision that autocast leaves logits in."""
+    return logits.to(state_dtype(logits)).mean(0)
 
 
 class SAFormerModule(pl.LightningModule):
@@ -74,7 +80,7 @@ class SAFormerModule(pl.LightningModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images to logits averaged over time, [B, K]."""
-        return self.backbone(x).mean(0)
+        return _mean_over_time(self.backbone(x))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         x, y = batch
