@@ -1,11 +1,17 @@
 """Where did the NaN come from?"""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def first_nonfinite(backbone: nn.Module, x: Tensor) -> str:
     """The first place in the order of computation that is not finite, in words.
+
+    It leaves the network as it is, and needs no other rank.
 
     Args:
         backbone: The network whose loss went bad.
@@ -27,7 +33,7 @@ def first_nonfinite(backbone: nn.Module, x: Tensor) -> str:
 
             handles.append(module.register_forward_hook(note))
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _by_the_batch(backbone):
             backbone(x)
     finally:
         for handle in handles:
@@ -37,3 +43,20 @@ def first_nonfinite(backbone: nn.Module, x: Tensor) -> str:
         if found
         else ("every layer is finite, so the loss itself overflowed")
     )
+
+
+@contextmanager
+def _by_the_batch(backbone: nn.Module) -> Iterator[None]:
+    """BatchNorm that trains normalises by the batch of this rank, and moves no statistics."""
+    norms = [m for m in backbone.modules() if isinstance(m, _BatchNorm) and m.training]
+    kept = [norm._buffers for norm in norms]
+    for norm in norms:
+        # In evaluation it asks no other rank, and without statistics it takes those of the batch.
+        norm.training = False
+        norm._buffers = dict.fromkeys(norm._buffers)
+    try:
+        yield
+    finally:
+        for norm, buffers in zip(norms, kept, strict=True):
+            norm.training = True
+            norm._buffers = buffers

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.optim import Optimizer
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -70,10 +71,12 @@ class SAFormerModule(pl.LightningModule):
         ranks = {"top1": 1, "top5": 5} if num_classes > 5 else {"top1": 1}
         accuracy = MetricCollection(
             {
-                name: MulticlassAccuracy(num_classes, top_k=k, average="micro")
+                name: MulticlassAccuracy(num_classes, top_k=k, average="micro", validate_args=False)
                 for name, k in ranks.items()
             }
         )
+        self._unchecked: list[tuple[Tensor, Tensor]] = []
+        """Losses since the last step of the optimizer, and the batches that they are of."""
         self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
         self.val_accuracy = accuracy.clone(prefix="val/")
         self.test_accuracy = accuracy.clone(prefix="test/")
@@ -85,7 +88,7 @@ class SAFormerModule(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         x, y = batch
         loss = classification_loss(self.backbone(x), y, self.config.loss)
-        self._stop_if_nonfinite(loss, x)
+        self._unchecked.append((loss.detach(), x))
         self.log(
             "train/loss",
             loss,
@@ -96,6 +99,27 @@ class SAFormerModule(pl.LightningModule):
             sync_dist=True,
         )
         return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Stop before a bad step reaches the weights, in all ranks together.
+
+        To look at the loss before the backward pass would make the CPU wait there for the GPU.
+        """
+        unchecked, self._unchecked = self._unchecked, []
+        finite = torch.isfinite(torch.stack([loss for loss, _ in unchecked]))
+        ranks, rank = self.trainer.world_size, self.trainer.global_rank
+        first = torch.where(finite.all(), ranks, rank)
+        if ranks > 1:
+            first = self.trainer.strategy.reduce(first, reduce_op="min")
+        speaker = int(first)  # the first rank of which a loss is bad, if there is one
+        if speaker == ranks:
+            return
+        words = ""
+        if rank == speaker:
+            loss, x = unchecked[finite.tolist().index(False)]
+            with self.trainer.precision_plugin.train_step_context():  # as the step had it
+                words = self._what_went_wrong(loss, x)
+        raise TrainingStopped(self.trainer.strategy.broadcast(words, speaker))
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._evaluate("val/loss", self.val_loss, self.val_accuracy, *batch)
@@ -109,21 +133,20 @@ class SAFormerModule(pl.LightningModule):
         if len(x):  # the share of a process may have ended before that of another
             logits = self(x)
             loss = F.cross_entropy(logits, y)
-            self._stop_if_nonfinite(loss, x)
+            if not torch.isfinite(loss):  # before a bad model reaches a checkpoint
+                raise TrainingStopped(self._what_went_wrong(loss, x))
             mean.update(loss, len(x))
             accuracy.update(logits, y)
         # Given the loss itself, Lightning would divide by half of an odd number, rounded down.
         self.log(name, mean, batch_size=len(x))
         self.log_dict(accuracy, batch_size=len(x), prog_bar=True)
 
-    def _stop_if_nonfinite(self, loss: Tensor, x: Tensor) -> None:
-        """Stop before a bad step reaches the weights or a bad model reaches a checkpoint."""
-        if torch.isfinite(loss):
-            return
+    def _what_went_wrong(self, loss: Tensor, x: Tensor) -> str:
+        """Where in the network a loss became infinite or NaN, and what may help."""
         where = first_nonfinite(self.backbone, x)
         if self.trainer.testing:
-            raise TrainingStopped(f"the loss is {loss.item()}: {where}")
-        raise TrainingStopped(
+            return f"the loss is {loss.item()}: {where}"
+        return (
             f"the loss became {loss.item()} in epoch {self.current_epoch + 1}, "
             f"step {self.global_step}: {where}. "
             "The last good checkpoint is kept; a lower optimizer.lr, trainer.gradient_clip_val=1 "
