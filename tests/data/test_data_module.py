@@ -1,5 +1,7 @@
 """The data module hands out every image once an epoch, reproducibly, ready for the model."""
 
+from types import SimpleNamespace
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -268,3 +270,30 @@ def test_impossible_splits_are_told(compose, overrides, message):
     with pytest.raises(SettingError) as error:
         split(compose, *overrides)
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("root", ["cpu", "cuda", None])
+def test_memory_is_pinned_for_a_gpu_that_trains(compose, monkeypatch, root):
+    """Not where there is a GPU but the trainer is on the CPU, nor without a trainer."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    data = split(compose)
+    if root is not None:
+        strategy = SimpleNamespace(root_device=torch.device(root))
+        data.trainer = SimpleNamespace(strategy=strategy, world_size=1, global_rank=0)
+    assert data.val_dataloader().pin_memory is (root == "cuda")
+
+
+def test_constants_are_moved_to_a_device_once(compose, monkeypatch):
+    """Mean and deviation are not copied with every batch: each copy would wait for the device."""
+    data = split(compose)
+    copies, to = [], torch.Tensor.to
+
+    def counted(x, device, *rest):
+        copies.extend([device] if isinstance(device, torch.device) else [])
+        return to(x, device, *rest)
+
+    monkeypatch.setattr(torch.Tensor, "to", counted)
+    for _ in range(3):
+        x = torch.zeros(2, 1, 8, 8, dtype=torch.uint8, device="meta")
+        data.on_after_batch_transfer((x, torch.zeros(2)), 0)
+    assert len(copies) == 2

@@ -145,7 +145,9 @@ class SpikingDataModule(pl.LightningDataModule):
     def _prepare(self, x: Tensor, y: Tensor) -> Batch:
         if self.dataset.device_resident:
             x = self._on_device(x.device).index_select(0, x)
-        mean, std = self._mean.to(x.device), self._std.to(x.device)
+        if self._mean.device != x.device:  # once, since a copy to a GPU waits for it
+            self._mean, self._std = self._mean.to(x.device), self._std.to(x.device)
+        mean, std = self._mean, self._std
         if self.trainer is None or not self.trainer.training:
             return to_float(x, self.dataset).sub_(mean).div_(std), y
         draws = self._generator(x.device)
@@ -221,9 +223,13 @@ class SpikingDataModule(pl.LightningDataModule):
             sampler=sampler,
             num_workers=self.dataset.num_workers,
             collate_fn=_as_it_is,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self._is_for_cuda(),
             persistent_workers=self.dataset.num_workers > 0,
         )
+
+    def _is_for_cuda(self) -> bool:
+        """Whether batches go to a GPU of NVIDIA, rather than that there is one."""
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
     def _generator(self, device: torch.device) -> torch.Generator:
         """Random numbers of this batch."""
