@@ -2,7 +2,8 @@
 
 In order: `crop_flip` on bytes, `augment` on images in 0..1 or on counts, normalisation (the
 caller's), `erase`, `mix`. Every random number comes from the generator that is passed in, never
-from a global one: its state fixes the result bit for bit.
+from a global one: its state fixes the result bit for bit. On a GPU it is to be a new one for each
+batch: of what the CPU must know it fixes no more than the seed (`on_host`).
 
 B batch, T timesteps, C channels, H W height and width, K classes; images are square.
 """
@@ -17,7 +18,7 @@ from torch import Generator, Tensor
 from saformer.data.event_augment import nda
 from saformer.data.geometry import affine, blank, crop, hflip
 from saformer.data.policy import parse_policy
-from saformer.data.randaugment import rand_augment
+from saformer.data.randaugment import on_host, rand_augment
 from saformer.data.settings import AugmentConfig
 from saformer.errors import SettingError, require
 
@@ -108,7 +109,7 @@ def mix(
         y: Class numbers [B].
         num_classes: Number of classes K.
         config: Its `mixup` and `cutmix` are parameters a of the share's distribution Beta(a, a).
-        generator: Source of the draws, on the device of `x`.
+        generator: Source of the draws, through `on_host`.
 
     Returns:
         The batch, and class probabilities [B, K]; with both off, the arguments as they came.
@@ -117,7 +118,7 @@ def mix(
         return x, y
     targets = F.one_hot(y, num_classes).to(x.dtype)
     # torch draws no Beta from a generator of our own: it seeds one of numpy's that does.
-    seed = torch.randint(2**62, (1,), generator=generator, device=x.device).item()
+    seed = torch.randint(2**62, (1,), generator=on_host(generator)).item()
     rng = np.random.default_rng(int(seed))
     if rng.random() >= config.mix_prob:
         return x, targets

@@ -39,14 +39,15 @@ def rand_augment(
         x: Images [B, C, H, W] in 0..1, C is 1 or 3.
         policy: What to draw from.
         group: Samples per draw.
-        generator: Source of the draws, on the device of `x`.
+        generator: Source of the draws, through `on_host`: on a GPU a new one for each batch.
         ops: Operations to draw from: timm's 15, or the five that Spikformer leaves of them.
     """
     chunks = list(x.split(group))
     names = SPIKFORMER if ops is RandAugmentOps.spikformer else list(OPERATIONS)
     shape = (len(chunks), policy.n)
-    draws = torch.rand(*shape, 3, generator=generator, device=x.device).tolist()
-    noise = torch.randn(shape, generator=generator, device=x.device).tolist()
+    generator = on_host(generator)
+    draws = torch.rand(*shape, 3, generator=generator).tolist()
+    noise = torch.randn(shape, generator=generator).tolist()
     for i in range(len(chunks)):
         for (which, applied, direction), normal in zip(draws[i], noise[i], strict=True):
             if applied >= policy.p:
@@ -56,6 +57,16 @@ def rand_augment(
             value = argument(name, magnitude, 1 if direction < 0.5 else -1, policy.inc)
             chunks[i] = OPERATIONS[name](chunks[i], value)
     return torch.cat(chunks)
+
+
+def on_host(generator: Generator) -> Generator:
+    """The generator itself on the CPU, else one of the CPU with its seed.
+
+    To draw on a GPU what the CPU must know would make it wait for all that is queued there.
+    """
+    if generator.device.type == "cpu":
+        return generator
+    return torch.Generator().manual_seed(generator.initial_seed())
 
 
 def argument(name: str, magnitude: float, sign: int, inc: bool) -> float:
@@ -93,8 +104,9 @@ def _below(x: Tensor, level: float) -> Tensor:
 
 def _move(x: Tensor, row_x: list[float], row_y: list[float]) -> Tensor:
     """Warp by one map of target to source."""
+    theta = torch.tensor([[row_x, row_y]], dtype=x.dtype).to(x.device, non_blocking=True)
     # As channels of one image they share the weights of the interpolation: several times as fast.
-    return warp(x.flatten(0, 1)[None], x.new_tensor([[row_x, row_y]]), FILL).view(x.shape)
+    return warp(x.flatten(0, 1)[None], theta, FILL).view(x.shape)
 
 
 def _rotate(x: Tensor, degrees: float) -> Tensor:
