@@ -3,8 +3,8 @@
 A middle-sized network (dim 192, two blocks, 32 x 32 pixels, T = 4) is evaluated without gradients,
 as our Trainer does it, plainly and under each tool; its neurons run on our backend `torch` and, for
 comparison, on the loop of stock `snn.Leaky`. Rounds are interleaved and CPU time of the process is
-compared, so that ratios hold on a busy machine. NeuroBench and syops are measured where they are
-installed: `pip install --no-deps neurobench==2.3.0 syops==0.0.5 progress`.
+compared, so that ratios hold on a busy machine; a GPU is not used. NeuroBench and syops are
+measured where they are installed: `pip install --no-deps neurobench==2.3.0 syops==0.0.5 progress`.
 """
 
 import argparse
@@ -205,7 +205,7 @@ def main() -> None:
             print(f"neurons on backend {backend.value}, batches of {size}")
             with torch.no_grad():
                 measured.append({"backend": backend.value, **measure(model, size, args.rounds)})
-    save("energy", {**vars(args), "measured": measured})
+    save("energy", {**vars(args), "measured": measured}, on_cpu=True)
 
 
 if __name__ == "__main__":

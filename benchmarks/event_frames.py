@@ -11,7 +11,7 @@ in 1.2 s, as many as its recordings have.
   mapped. Ours come as uint8, to be converted on the device; a row shows them converted on the CPU.
   SpikingJelly's are its npz files, read as float32 and stacked.
 
-Rounds are interleaved, so that ratios hold on a busy machine.
+Rounds are interleaved, so that ratios hold on a busy machine. A GPU is not used.
 """
 
 import argparse
@@ -205,7 +205,7 @@ def main() -> None:
             result[f"{part}: {name}"] = {"median_s": median, "speedup": speedup}
             rows.append([part, name, f"{1e3 * median:.3f}", f"{1 / median:.0f}", f"{speedup:.1f}"])
     table(["", "", "ms a recording", "recordings/s", "times faster"], rows)
-    save("event_frames", {**vars(args), "cells_filled": filled, **result})
+    save("event_frames", {**vars(args), "cells_filled": filled, **result}, on_cpu=True)
 
 
 if __name__ == "__main__":

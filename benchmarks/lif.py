@@ -8,6 +8,8 @@ hold on a busy machine.
 
 By itself glibc asks the system for every large tensor anew, and a benchmark of one layer then times
 page faults; `--malloc tuned` (the default) keeps the memory, as a whole training more or less does.
+
+With a GPU everything runs there; no result here comes from one yet.
 """
 
 import argparse
@@ -16,13 +18,14 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import snntorch as snn
 import torch
 from spikingjelly.activation_based import functional, neuron
 from torch import Tensor
 
-from benchmarks.networks import stepped
+from benchmarks.networks import device, stepped
 from benchmarks.report import save, table
 from saformer.models.neuron import MultiStepLeaky
 from saformer.models.settings import Backend
@@ -35,9 +38,10 @@ KEEP_MEMORY = {
 }
 
 
-def stock_loop(x: Tensor) -> Tensor:
+def stock_loop() -> Callable[[Tensor], Tensor]:
     """snn.Leaky as its tutorials use it."""
-    return stepped(snn.Leaky(beta=BETA, threshold=THRESHOLD, reset_mechanism="zero"), x)
+    leaky = snn.Leaky(beta=BETA, threshold=THRESHOLD, reset_mechanism="zero").to(device())
+    return partial(stepped, leaky)
 
 
 class SpikingJelly:
@@ -54,7 +58,7 @@ class SpikingJelly:
             v_threshold=THRESHOLD,
             detach_reset=True,
             step_mode="m",
-        )
+        ).to(device())
         if compiled:
             self.node.compile()
 
@@ -66,25 +70,31 @@ class SpikingJelly:
 
 def ours(backend: Backend) -> Callable[[Tensor], Tensor]:
     """The same neuron on one of our backends."""
-    return MultiStepLeaky(
-        beta=BETA, threshold=THRESHOLD, reset_mechanism="zero", backend=backend
-    ).__call__
+    layer = MultiStepLeaky(beta=BETA, threshold=THRESHOLD, reset_mechanism="zero", backend=backend)
+    return layer.to(device()).__call__
+
+
+def now(x: Tensor) -> float:
+    """Seconds on the clock, once all that was queued on the device of `x` is done."""
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+    return time.perf_counter()
 
 
 def seconds(layer: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor) -> float:
     """Wall time of one forward and backward pass."""
     x.grad = None
-    start = time.perf_counter()
+    start = now(x)
     layer(x).backward(gradient)
-    return time.perf_counter() - start
+    return now(x) - start
 
 
 def copy_seconds(x: Tensor, other: Tensor) -> float:
     """Wall time to move 24 bytes for each element: three copies of 4 bytes read, 4 written."""
-    start = time.perf_counter()
+    start = now(x)
     for _ in range(3):
         other.copy_(x)
-    return time.perf_counter() - start
+    return now(x) - start
 
 
 def main() -> None:
@@ -100,11 +110,11 @@ def main() -> None:
         os.execve(sys.executable, command, {**os.environ, **KEEP_MEMORY})
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    x = (torch.randn(args.shape) * 1.5 + 0.6).requires_grad_()
-    gradient = torch.randn(args.shape)
-    other = torch.empty(args.shape)
+    x = (torch.randn(args.shape) * 1.5 + 0.6).to(device()).requires_grad_()
+    gradient = torch.randn(args.shape).to(device())
+    other = torch.empty(args.shape, device=device())
     layers: dict[str, Callable[[Tensor], Tensor]] = {
-        "snn.Leaky, x[t]": stock_loop,
+        "snn.Leaky, x[t]": stock_loop(),
         "SpikingJelly": SpikingJelly(compiled=False),
         "SpikingJelly, compiled": SpikingJelly(compiled=True),
         "loop": ours(Backend.loop),

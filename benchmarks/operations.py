@@ -3,8 +3,8 @@
     python -m benchmarks.operations
 
 The networks are those of `benchmarks.train_step`, profiled by PyTorch one after the other, so that
-shares of a step are more exact than sums. It prints a table and writes operations.json;
-docs/speed.md says what follows.
+shares of a step are more exact than sums. They run on the CPU, also where there is a GPU. It prints
+a table and writes operations.json; docs/speed.md says what follows.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def measure(name: str, case: Case, steps: int) -> dict[str, float]:
         case: What is trained.
         steps: Steps that are profiled.
     """
-    trainee = Trainee(name, case)
+    trainee = Trainee(name, case, torch.device("cpu"))
     for _ in range(WARMUP):
         trainee.step()
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
@@ -77,7 +77,7 @@ def main() -> None:
         shown = [*(each.get(kind, 0.0) for kind in kinds), sum(each.values())]
         rows.append([NETWORKS[name].label, *(f"{ms:.0f}" for ms in shown)])
     table(["ms of a step", *kinds, "all"], rows)
-    save("operations", {"steps": options.steps, "case": vars(case), "ms": found})
+    save("operations", {"steps": options.steps, "case": vars(case), "ms": found}, on_cpu=True)
 
 
 if __name__ == "__main__":

@@ -44,19 +44,30 @@ def table(header: list[str], rows: list[list[Any]]) -> None:
     Console(width=None if sys.stdout.isatty() else 140).print(grid)
 
 
-def results_folder() -> Path:
-    """Where results of this machine go; made if needed."""
-    folder = RESULTS / machine_kind(machine())
+def results_folder(facts: dict[str, Any] | None = None) -> Path:
+    """Where results of a machine go; made if needed.
+
+    Args:
+        facts: What `saformer.provenance.machine` says of it, if it is not this machine whole.
+    """
+    folder = RESULTS / machine_kind(facts or machine())
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def save(name: str, measured: dict[str, Any]) -> None:
+def save(name: str, measured: dict[str, Any], on_cpu: bool = False) -> None:
     """Write benchmarks/results/<kind>/<name>.json: command, machine, code, and what came out.
 
     The name of the host is left out: it says nothing about the machine.
+
+    Args:
+        name: Of the file.
+        measured: What came out.
+        on_cpu: Only the processor was measured, also where there is a GPU.
     """
     where = {key: value for key, value in machine().items() if key != "host"}
+    if on_cpu:
+        where["accelerators"] = []
     code = git_state(Path(__file__).parent)
     record = {
         "command": " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
@@ -66,6 +77,6 @@ def save(name: str, measured: dict[str, Any]) -> None:
         "dirty": code["dirty"],
         **measured,
     }
-    path = results_folder() / f"{name}.json"
+    path = results_folder(where) / f"{name}.json"
     path.write_text(json.dumps(record, indent=2) + "\n")
     print(f"wrote {os.path.relpath(path)}")

@@ -1,4 +1,4 @@
-"""How long the command line takes to answer: `python -m benchmarks.startup`."""
+"""How long the command line takes to answer: `python -m benchmarks.startup`. No GPU is used."""
 
 import argparse
 import statistics
@@ -29,7 +29,7 @@ def main() -> None:
             seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     table(["command", "median s"], [[name, f"{value:.2f}"] for name, value in medians.items()])
-    save("startup", {**vars(args), "median_s": medians, "all_s": seconds})
+    save("startup", {**vars(args), "median_s": medians, "all_s": seconds}, on_cpu=True)
 
 
 if __name__ == "__main__":

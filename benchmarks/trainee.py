@@ -34,11 +34,12 @@ class Trainee:
     Args:
         name: Of the network.
         case: What is trained.
+        on: Where it runs; the GPU if there is one.
     """
 
-    def __init__(self, name: str, case: Case) -> None:
+    def __init__(self, name: str, case: Case, on: torch.device | None = None) -> None:
         torch.manual_seed(0)
-        on, config = device(), composed(case)
+        on, config = on or device(), composed(case)
         self.bf16 = case.bf16
         network = NETWORKS[name].build(case)
         self.module, self.between = network.module.to(on).train(), network.between

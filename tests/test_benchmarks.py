@@ -6,12 +6,13 @@ import sys
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from benchmarks import report, scaling_figure, train_step
+from benchmarks import lif, report, scaling_figure, train_step
 from benchmarks.networks import NETWORKS, Case, StockLoop
 from benchmarks.trainee import MIB, Trainee, free_mib, measure_peak, status
 from saformer.models.neuron import MultiStepLeaky, build_neuron
@@ -210,6 +211,39 @@ def test_memory_that_was_freed_counts_as_free():
 def test_results_lie_by_kind_of_machine(facts, kind):
     """The folder of results says what machine they are of."""
     assert report.machine_kind(facts) == kind
+
+
+@pytest.mark.parametrize("on_cpu", [False, True])
+def test_what_the_processor_did_lies_under_its_name(monkeypatch, tmp_path, on_cpu):
+    """Results of the processor alone do not bear the name of the GPU that is there too."""
+    facts = {"host": "x", "cpu": "AMD EPYC", "cores": 2, "accelerators": ["NVIDIA A100"]}
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(report, "machine", lambda: facts)
+    report.save("data", {}, on_cpu=on_cpu)
+    (path,) = tmp_path.rglob("data.json")
+    assert path.parent.name == ("amd-epyc-2-cores" if on_cpu else "nvidia-a100")
+    assert path.parent.name == report.machine_kind(json.loads(path.read_text())["machine"])
+
+
+def test_one_layer_is_measured_on_the_device_of_the_others(benchmark, monkeypatch):
+    """`lif` gives every layer, and the floor, tensors where the other benchmarks have theirs."""
+    seen = []
+    monkeypatch.setattr(lif, "device", lambda: torch.device("meta"))
+    monkeypatch.setattr(lif, "seconds", lambda layer, *tensors: seen.extend(tensors) or 1.0)
+    monkeypatch.setattr(lif, "copy_seconds", lambda *tensors: seen.extend(tensors) or 1.0)
+    benchmark("lif", "--shape", "2", "3", "--rounds", "1", "--malloc", "default")
+    assert seen and all(x.is_meta for x in seen)
+    for layer in (lif.stock_loop().args[0], lif.ours(Backend.torch).__self__):
+        assert layer.beta.is_meta
+
+
+def test_the_clock_waits_for_the_gpu(monkeypatch):
+    """The time of a layer ends when the device is done with it, not when it is queued."""
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    x = SimpleNamespace(is_cuda=True, device="cuda:0")
+    assert lif.copy_seconds(x, SimpleNamespace(copy_=lambda _: None)) > 0
+    assert waited == ["cuda:0"] * 2
 
 
 def test_the_results_kept_lie_where_their_machine_says():
