@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import lif, report, scaling_figure, train_step
+from benchmarks import lif, operations, report, scaling_figure, train_step, trainee
 from benchmarks.networks import NETWORKS, Case, StockLoop
 from benchmarks.trainee import MIB, Trainee, free_mib, measure_peak, status
 from saformer.models.neuron import MultiStepLeaky, build_neuron
@@ -235,6 +235,17 @@ def test_one_layer_is_measured_on_the_device_of_the_others(benchmark, monkeypatc
     assert seen and all(x.is_meta for x in seen)
     for layer in (lif.stock_loop().args[0], lif.ours(Backend.torch).__self__):
         assert layer.beta.is_meta
+
+
+def test_operations_are_those_of_the_processor(monkeypatch):
+    """`operations` trains on the CPU also where the other benchmarks take a GPU."""
+    seen = []
+    monkeypatch.setattr(
+        operations, "Trainee", lambda *words: seen.append(Trainee(*words)) or seen[0]
+    )
+    monkeypatch.setattr(trainee, "device", lambda: torch.device("meta"))
+    assert sum(operations.measure("identity", small(), 1).values()) > 0
+    assert seen[0].x.device.type == "cpu"
 
 
 def test_the_clock_waits_for_the_gpu(monkeypatch):

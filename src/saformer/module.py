@@ -71,7 +71,7 @@ class SAFormerModule(pl.LightningModule):
         ranks = {"top1": 1, "top5": 5} if num_classes > 5 else {"top1": 1}
         accuracy = MetricCollection(
             {
-                name: MulticlassAccuracy(num_classes, top_k=k, average="micro", validate_args=False)
+                name: MulticlassAccuracy(num_classes, top_k=k, average="micro")
                 for name, k in ranks.items()
             }
         )
