@@ -290,7 +290,9 @@ def run_apart(folder: Path) -> None:
     failure = ""
     # In a session of its own, so that Ctrl-C comes to it once, from here.
     with (
-        subprocess.Popen(command, stderr=PIPE, text=True, start_new_session=True) as child,
+        subprocess.Popen(
+            command, stderr=PIPE, encoding="utf-8", errors="replace", start_new_session=True
+        ) as child,
         _passed_on(child),
     ):
         assert child.stderr is not None

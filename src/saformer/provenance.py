@@ -57,7 +57,7 @@ def write_run_json(
         extra: Further facts of the caller.
     """
     path = run_dir / "run.json"
-    run = json.loads(path.read_text()) if path.exists() else {"starts": []}
+    run = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"starts": []}
     number = len(run["starts"]) + 1
     diff = run_dir / ("git.diff" if number == 1 else f"git-{number}.diff")
     run["starts"].append(
@@ -145,7 +145,7 @@ def _git(folder: Path, *args: str) -> bytes | None:
 def _cpu_model() -> str:
     """Name of the processor; Python's own answer is empty on Linux."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:

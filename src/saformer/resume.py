@@ -164,5 +164,5 @@ def _last_start(run_dir: Path) -> dict[str, Any] | None:
     path = run_dir / "run.json"
     if not path.exists():
         return None
-    config: dict[str, Any] = json.loads(path.read_text())["starts"][-1]["config"]
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["starts"][-1]["config"]
     return config

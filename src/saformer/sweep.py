@@ -162,7 +162,7 @@ class Job:
         if self.refusal:
             return self.refusal
         try:
-            lines = self.log.read_text(errors="replace").splitlines()
+            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             lines = []
         said = [line for line in lines if line.startswith("error: ")]
@@ -182,10 +182,12 @@ def find_jobs(folder: Path) -> list[Job]:
     jobs = []
     for file in folder.rglob(".hydra/overrides.yaml"):
         run = file.parent.parent
-        number = yaml.safe_load((file.parent / "hydra.yaml").read_text())["hydra"]["job"]["num"]
+        number = yaml.safe_load((file.parent / "hydra.yaml").read_text(encoding="utf-8"))["hydra"][
+            "job"
+        ]["num"]
         if number == "???":  # a single run, in the folder that the sweep was given
             continue
-        words = settings_of(yaml.safe_load(file.read_text()))
+        words = settings_of(yaml.safe_load(file.read_text(encoding="utf-8")))
         jobs.append(Job(int(number), run, words, done_results(run)))
     return sorted(jobs, key=lambda job: job.number)
 
@@ -259,7 +261,7 @@ def require_same_run(folder: Path, config: Config) -> None:
     path = folder / "run.json"
     if not path.exists():
         return
-    start = json.loads(path.read_text())["starts"][-1]
+    start = json.loads(path.read_text(encoding="utf-8"))["starts"][-1]
     saved, own = start["config"], json.loads(json.dumps(to_dict(config)))
     batch = start.get("effective_batch")
     before = defining(saved, batch) | {"seed": saved["seed"]}

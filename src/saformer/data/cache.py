@@ -66,7 +66,7 @@ def cache_folder(cache_dir: Path, name: str, key: Facts) -> Path:
 def is_built(folder: Path) -> bool:
     """Whether the cache is whole: every file is there with the size it was written with."""
     try:
-        files = json.loads((folder / META).read_text())["files"]
+        files = json.loads((folder / META).read_text(encoding="utf-8"))["files"]
         return all((folder / name).stat().st_size == size for name, size in files.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
@@ -74,7 +74,7 @@ def is_built(folder: Path) -> bool:
 
 def read_meta(folder: Path) -> Facts:
     """What a whole cache says of itself: its key and what its builder found."""
-    meta: Facts = json.loads((folder / META).read_text())
+    meta: Facts = json.loads((folder / META).read_text(encoding="utf-8"))
     return meta
 
 
@@ -140,7 +140,7 @@ def _build(folder: Path, key: Facts, num_bytes: int, build: Callable[[Path], Fac
         with _told(cache_dir):
             files = {path.name: path.stat().st_size for path in sorted(part.iterdir())}
             meta = {"key": key, "files": files, **facts}
-            (part / META).write_text(json.dumps(meta, indent=2) + "\n")
+            (part / META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
             for path in part.iterdir():
                 _flush(path)
             part.chmod(0o755)  # mkdtemp keeps others out, but a cache may be shared

@@ -43,7 +43,7 @@ def write(table: LayerTable, config: EnergyConfig, folder: Path, facts: dict[str
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = layer_rows(table, config)
-    with (folder / "layers.csv").open("w", newline="") as file:
+    with (folder / "layers.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns(rows))
         writer.writeheader()
         writer.writerows(rows)
@@ -63,8 +63,8 @@ def write(table: LayerTable, config: EnergyConfig, folder: Path, facts: dict[str
         **facts,
     }
     write_json(folder / "energy.json", _no_nan(record))
-    (folder / "report.md").write_text(markdown(table, config, facts))
-    (folder / "table.tex").write_text(latex_row(table, config, facts))
+    (folder / "report.md").write_text(markdown(table, config, facts), encoding="utf-8")
+    (folder / "table.tex").write_text(latex_row(table, config, facts), encoding="utf-8")
     figures.save(draw(table, config), folder)
 
 

@@ -201,7 +201,9 @@ def _contract(config: "Config", x: "Tensor") -> dict[str, Any]:
 def _run_commit(checkpoint: Path) -> str | None:
     """Commit of the code that trained it, as its run's `run.json` has it."""
     try:
-        run = json.loads((checkpoint.absolute().parent.parent / "run.json").read_text())
+        run = json.loads(
+            (checkpoint.absolute().parent.parent / "run.json").read_text(encoding="utf-8")
+        )
         commit: str | None = run["starts"][-1]["git"]["commit"]
         return commit
     except (OSError, ValueError, LookupError, TypeError):

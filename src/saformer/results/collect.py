@@ -45,7 +45,7 @@ class Run:
     def epochs_done(self) -> int:
         """Epochs whose metrics were written."""
         try:
-            return len((self.folder / "metrics.jsonl").read_text().splitlines())
+            return len((self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
         except OSError:
             return 0
 
@@ -83,7 +83,7 @@ def _read(folder: Path) -> Run:
         Changed: It went on with other settings.
         ValueError, KeyError, IndexError, TypeError, AttributeError: Its run.json is damaged.
     """
-    starts = json.loads((folder / "run.json").read_text())["starts"]
+    starts = json.loads((folder / "run.json").read_text(encoding="utf-8"))["starts"]
     settings = [defining(one["config"], one.get("effective_batch")) for one in starts]
     for before in settings[:-1]:
         for name, (first, then) in differences(before, settings[-1]).items():
@@ -105,7 +105,7 @@ def _read(folder: Path) -> Run:
 def done_results(folder: Path) -> dict[str, Any] | None:
     """The results.json of a run that came to its end; None of any other."""
     try:
-        results = json.loads((folder / "results.json").read_text())
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     whole = isinstance(results, dict) and results.get("status") == "done"

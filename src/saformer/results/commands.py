@@ -187,6 +187,6 @@ def _write(table: Table, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     texts = {"md": render.markdown, "tex": render.latex, "csv": render.csv_text}
     for ending, text in texts.items():
-        (out / f"{table.name}.{ending}").write_text(text(table))
+        (out / f"{table.name}.{ending}").write_text(text(table), encoding="utf-8")
     files = ", ".join(f"{table.name}.{ending}" for ending in texts)
     print(f"\n{files} in {shown(out)}")

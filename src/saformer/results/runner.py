@@ -40,7 +40,7 @@ def run_missing(rows: list[Row], outputs: Path, logs: Path) -> list[str]:
         where = f"goes on in {words[-1].partition('=')[2]}" if goes_on else f"log {shown(log)}"
         print(f"[{number}/{len(jobs)}] {name}   {where}", flush=True)
         start = time.perf_counter()
-        with log.open("w") as file:
+        with log.open("w", encoding="utf-8") as file:
             file.write(f"# {name}\n# {shlex.join(words)}\n")
             file.flush()
             command = [sys.executable, "-m", "saformer.cli", *words]
@@ -48,7 +48,9 @@ def run_missing(rows: list[Row], outputs: Path, logs: Path) -> list[str]:
                 command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
             ).returncode
         seconds = time.perf_counter() - start
-        last = next(reversed(log.read_text(errors="replace").rstrip().splitlines()), "")
+        last = next(
+            reversed(log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()), ""
+        )
         print(f"    {last}   {seconds:.0f} s", flush=True)
         if code:
             why = last.removeprefix("error: ")

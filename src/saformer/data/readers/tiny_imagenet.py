@@ -102,7 +102,9 @@ def _classes(root: Path, config: DatasetConfig) -> list[str]:
     """The sorted wnids, of wnids.txt or else of the training folders."""
     path, folders = root / "wnids.txt", class_folders(root / "train")
     listed = os.path.isfile(path)
-    classes = sorted(path.read_text(errors="replace").split()) if listed else folders
+    classes = (
+        sorted(path.read_text(encoding="utf-8", errors="replace").split()) if listed else folders
+    )
     if len(classes) != config.num_classes:
         expected = f"{config.num_classes} classes (dataset.num_classes)"
         raise DataError(path if listed else root / "train", expected, f"{len(classes)}", UNPACK)
@@ -147,7 +149,7 @@ def _val(root: Path, classes: list[str]) -> dict[str, list[str]]:
         _require_known(val, [name for name in class_folders(val) if name != "images"], classes)
         return _by_class(root, "val", classes)
     try:
-        rows = [line.split("\t") for line in path.read_text().splitlines()]
+        rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError):
         fix = f"{UNPACK} The class of each image is written there alone."
         raise DataError(path, "a table of the images in val/images", "none", fix) from None

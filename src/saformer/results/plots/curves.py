@@ -122,7 +122,7 @@ def _caption(runs: Sequence[Curve], kinds: dict[str, list[Curve]]) -> str:
 def _epochs(folder: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; the last may be half written."""
     try:
-        text = (folder / "metrics.jsonl").read_text()
+        text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
     except OSError:
         return []
     lines = []
