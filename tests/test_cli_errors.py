@@ -88,7 +88,18 @@ WRONG = [
         "epochs must leave room for scheduler.warmup_epochs + scheduler.cooldown_epochs = 2, not 2",
     ),
     ("neuron.tau=0.5", "neuron.tau must be at least 1, not 0.5"),
-    ("optimizer.lr=0", "optimizer.lr must be positive, not 0.0"),
+    ("optimizer.lr=0", "optimizer.lr must be positive and finite, not 0.0"),
+    ("optimizer.lr=inf", "optimizer.lr must be positive and finite, not inf"),
+    ("name=", "name must not be empty: runs go into outputs/<name>, not ''"),
+    (
+        "ckpt_path=",
+        "ckpt_path must be null or a file: type ckpt_path=outputs/.../checkpoints/last.ckpt, "
+        "not ''",
+    ),
+    (
+        "trainer.max_epochs=3",
+        "trainer.max_epochs must be epochs, by which the learning rate goes: type epochs=3, not 3",
+    ),
     ("model.dwc.kernel_size=4", "model.dwc.kernel_size must be odd and positive, not 4"),
     ("dataset.split_seed=-1", "dataset.split_seed must be 0 or more, not -1"),
     ("dataset.std=[0]", "dataset.std must be positive, not [0.0]"),
@@ -127,6 +138,11 @@ WRONG = [
         "ckpt_path=a/epoch=1-step=16.ckpt",
         "cannot read ckpt_path=a/epoch=1-step=16.ckpt: "
         "quote the value, 'ckpt_path=\"a/epoch=1-step=16.ckpt\"'",
+    ),
+    (
+        "outputs/run/checkpoints/best.ckpt",
+        "'outputs/run/checkpoints/best.ckpt' is not an override: "
+        "type ckpt_path=outputs/run/checkpoints/best.ckpt",
     ),
     # Lightning's objects.
     (
@@ -217,9 +233,10 @@ def test_a_refused_training_leaves_a_folder_of_the_users_as_it_is(cli):
     assert [path.name for path in with_notes.iterdir()] == ["notes.txt"]
 
 
-def test_eval_needs_a_checkpoint(cli):
-    """Evaluation without a checkpoint says what to type."""
-    code, _out, err = cli("eval")
+@pytest.mark.parametrize("words", [(), ("ckpt_path=",)])
+def test_eval_needs_a_checkpoint(cli, words):
+    """Evaluation without a checkpoint, or with an empty one, says what to type."""
+    code, _out, err = cli("eval", *words)
     assert err == (
         "error: ckpt_path is not set: type ckpt_path=outputs/.../checkpoints/best.ckpt\n"
     )

@@ -115,6 +115,44 @@ def test_evaluation_restores_the_run(train, cli):
         assert json.loads(written.read_text())["test/top1"] == expected
 
 
+def test_a_run_without_checkpoints_writes_none(train):
+    """callbacks=none keeps no checkpoint, Lightning's own neither, and the run has its results."""
+    assert train("run", "callbacks=none")[0] == 0
+    assert not list(Path("run").rglob("*.ckpt"))
+    assert results("run")["checkpoints"] == {"best": None, "last": None}
+
+
+def test_another_ones_checkpoint_is_evaluated_in_a_folder_of_ones_own(train, cli, monkeypatch):
+    """Where the run's folder cannot be written, the result goes into the current one."""
+    assert train("run")[0] == 0
+    Path("mine").mkdir()
+    monkeypatch.chdir("mine")
+    before = sorted(Path("../run").rglob("*"))
+    # Root may write everywhere, so the answer of the system is put in its place.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    for command, left in (("eval", "eval-*.json"), ("energy", "energy-*/report.md")):
+        code, out, err = cli(command, "ckpt_path=../run/checkpoints/best.ckpt")
+        assert (code, err) == (0, "")
+        assert "../run cannot be written: what comes of it goes into the current folder" in out
+        assert len(list(Path().glob(left))) == 1
+    assert sorted(Path("../run").rglob("*")) == before
+
+
+def test_a_locale_without_unicode_ends_no_run(tmp_path):
+    """With LC_ALL=C a training writes its report in UTF-8, and its tables print."""
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = (*SHORT, "epochs=1", "hydra.run.dir=run")
+    for script, rest in (("train", words), ("energy", ("ckpt_path=run/checkpoints/best.ckpt",))):
+        done = subprocess.run(
+            [sys.executable, "-c", f"from saformer import cli; cli.{script}()", *rest],
+            cwd=tmp_path,
+            env=os.environ | plain,
+            capture_output=True,
+        )
+        assert (done.returncode, done.stderr) == (0, b""), done.stderr.decode()
+    assert "µJ" in (tmp_path / "run/energy/report.md").read_text(encoding="utf-8")
+
+
 def test_evaluation_changes_only_what_is_typed(train, cli):
     """An override at evaluation changes that setting and leaves the rest of the run's."""
     assert train("run", "model.dim=32", "loss.label_smoothing=0.2")[0] == 0

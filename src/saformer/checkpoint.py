@@ -35,10 +35,12 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if path.is_dir():
-        inside = sorted(path.rglob("*.ckpt"))
+        inside = sorted(found for found in path.rglob("*.ckpt") if found.is_file())
         hint = f"; did you mean {inside[0]}?" if inside else ""
         raise CheckpointError(f"ckpt_path={path} is a folder, not a checkpoint file{hint}")
     if not path.exists():
+        if str(path).startswith("ckpt_path="):
+            raise CheckpointError(f"{path} is no file: name it here without ckpt_path=")
         raise CheckpointError(f"ckpt_path={path} does not exist")
     try:
         # torch does not compare the checksums that it writes: weights of zeros would pass.
@@ -47,6 +49,11 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         if damaged:
             raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise CheckpointError(
+            f"ckpt_path={path} cannot be read: permission denied. Ask its owner for it, or use "
+            "another one"
+        ) from None
     except Exception as error:
         # What torch raises for a cut-off or foreign file differs by version and by where it is cut.
         reason = str(error).partition("\n")[0].partition(". ")[0]

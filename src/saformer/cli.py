@@ -10,6 +10,7 @@ traceback.
 
 import atexit
 import errno
+import io
 import os
 import signal
 import sys
@@ -123,7 +124,7 @@ def _energy(composed: DictConfig) -> float:
 
 def _checkpoint(composed: DictConfig) -> tuple[Config, dict[str, Any]]:
     """The checkpoint that was named, and the settings it was trained with, as changed."""
-    if composed.ckpt_path is None:
+    if not composed.ckpt_path:
         raise SettingError("ckpt_path is not set: type ckpt_path=outputs/.../checkpoints/best.ckpt")
     from saformer.checkpoint import load_checkpoint, saved_config
 
@@ -134,6 +135,7 @@ def _checkpoint(composed: DictConfig) -> tuple[Config, dict[str, Any]]:
 
 def _run(config_name: str, task: Callable[[DictConfig], float | tuple[float, ...]]) -> None:
     """Run `task` under Hydra and turn the user's mistakes into one line."""
+    _speak_in_any_locale()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that the wording is ours
     # Hydra's parser stops reading overrides at a flag: `seed=1 -m timesteps=1,2` would be refused.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
@@ -196,6 +198,12 @@ def _leave_nothing(folder: Path) -> None:
             empty.rmdir()
 
 
+def _speak_in_any_locale() -> None:
+    """Print "?" for what the terminal cannot show, rather than fail at the end of a run."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
 def _keep_compiled() -> None:
     """Keep what torch.compile makes in the user's cache, so that the next run starts fast.
 
@@ -220,6 +228,7 @@ def _was_told(failure: BaseException, sweep: Multirun) -> bool:
 
 def _call(command: Callable[[list[str]], int]) -> NoReturn:
     """Carry out a command line that is not Hydra's, and exit with its code."""
+    _speak_in_any_locale()
     try:
         code = command(sys.argv[1:])
     except (UserError, HydraException, OmegaConfBaseException, OSError, KeyboardInterrupt) as error:

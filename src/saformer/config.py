@@ -5,6 +5,7 @@ imports torch, so `--cfg job`, `--help` and tab completion answer at once.
 """
 
 import logging
+import math
 from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
 from functools import cache
@@ -105,7 +106,8 @@ class OptimizerConfig:
     """Term added to the denominator."""
 
     def __post_init__(self) -> None:
-        require(self.lr > 0, "optimizer.lr", "be positive", self.lr)
+        ok = 0 < self.lr < math.inf
+        require(ok, "optimizer.lr", "be positive and finite", self.lr)
         if self.lr_batch is not None:
             rule = "be at least 1 or null"
             require(self.lr_batch >= 1, "optimizer.lr_batch", rule, self.lr_batch)
@@ -207,6 +209,9 @@ class Config:
     """Where metrics go besides the local files."""
 
     def __post_init__(self) -> None:
+        require(self.name != "", "name", "not be empty: runs go into outputs/<name>", "''")
+        rule = "be null or a file: type ckpt_path=outputs/.../checkpoints/last.ckpt"
+        require(self.ckpt_path != "", "ckpt_path", rule, "''")
         require(self.timesteps >= 1, "timesteps", "be at least 1", self.timesteps)
         require(self.epochs >= 1, "epochs", "be at least 1", self.epochs)
         rule = "name at least one metric"
@@ -215,6 +220,9 @@ class Config:
         used = self.scheduler.warmup_epochs + self.scheduler.cooldown_epochs
         rule = f"leave room for scheduler.warmup_epochs + scheduler.cooldown_epochs = {used}"
         require(self.epochs > used or used == 0, "epochs", rule, self.epochs)
+        limit = self.trainer.get("max_epochs", self.epochs)
+        rule = f"be epochs, by which the learning rate goes: type epochs={limit}"
+        require(limit == self.epochs, "trainer.max_epochs", rule, limit)
         flip, data = self.augment.hflip, self.dataset
         rule = f"be 0 for {data.name}, where a mirrored image is of another class"
         rule += " (dataset.flippable=true lets it pass)"

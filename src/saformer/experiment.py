@@ -16,7 +16,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -136,9 +136,9 @@ def evaluate(config: Config, checkpoint: dict[str, Any]) -> float:
     data = _data(config, checkpoint)
     scores = _test(config, checkpoint, data)
     result = _beside_run(config, "eval").with_suffix(".json")
+    log.info("test acc %.2f %%   %s", 100 * scores["test/top1"], os.path.relpath(result))
     if getattr(rank_zero_only, "rank", 0) == 0:
         write_json(result, {**scores, "data": data.describe(), "config": to_dict(config)})
-    log.info("test acc %.2f %%   %s", 100 * scores["test/top1"], os.path.relpath(result))
     return scores["test/top1"]
 
 
@@ -231,9 +231,15 @@ def _scores(tested: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _beside_run(config: Config, what: str) -> Path:
-    """A new name for a result on a checkpoint, in the folder of its run."""
+    """A new name for a result on a checkpoint, in the folder of its run; here if that is not ours.
+
+    Others' checkpoints are often read from a folder that nobody else may write.
+    """
     path = Path(config.ckpt_path or "")
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    if not os.access(folder, os.W_OK):
+        log.warning("%s cannot be written: what comes of it goes into the current folder", folder)
+        folder = Path()
     return folder / f"{what}-{datetime.now():%Y-%m-%d_%H-%M-%S}"
 
 
@@ -251,7 +257,7 @@ def _energy_monitor(config: Config, folder: Path) -> EnergyMonitor:
 
 def objective(names: list[str], run_dir: Path) -> float | tuple[float, ...]:
     """Metrics of the best epoch, from what was written about it; NaN if none was validated."""
-    best = json.loads((run_dir / "results.json").read_text())["best"]
+    best = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))["best"]
     if best is None:
         log.warning("no epoch was validated, so there is no objective")
         best = dict.fromkeys(names, nan)
@@ -306,6 +312,8 @@ def _trainer(config: Config, run_dir: Path) -> pl.Trainer:
         callbacks=[*callbacks, progress_bar()],
         logger=False,
         default_root_dir=run_dir,
+        # Lightning would add one of its own where none was asked for.
+        enable_checkpointing=any(isinstance(one, Checkpoint) for one in callbacks),
         enable_model_summary=False,
     )
     trainer.strategy.checkpoint_io = WholeCheckpointIO()

@@ -123,7 +123,7 @@ def test_a_deleted_run_is_missing_with_its_command(cli, outputs):
     shutil.rmtree(outputs / "2-no" / "1")
     table = collect()
     assert [row.missing for row in table.rows] == [[], [1]]
-    command = f"python train.py ablation=no_dwc {' '.join(SMALL)} seed=1"
+    command = f"saformer-train ablation=no_dwc {' '.join(SMALL)} seed=1"
     assert [row.commands(Path("outputs")) for row in table.rows] == [[], [command]]
     _, out, _ = cli("table", "mine.yaml", *SMALL)
     assert "1 of 4 runs are missing" in out and f"\n# no DWC | none\n{command}\n" in out
@@ -133,12 +133,20 @@ def test_a_deleted_run_is_missing_with_its_command(cli, outputs):
     assert "1/2" in line and "±" not in line  # of one seed there is no deviation
 
 
+def test_in_a_clone_the_command_is_that_of_the_readme(outputs):
+    """Where there is a train.py, the command of a missing run starts it."""
+    shutil.rmtree(outputs / "2-no")
+    Path("train.py").touch()
+    (command,) = collect().rows[1].commands(Path("outputs"))
+    assert command.startswith("python train.py -m ablation=no_dwc ")
+
+
 def test_all_seeds_missing_are_one_sweep(outputs):
     """A row without runs has one command for all its seeds, and no numbers."""
     shutil.rmtree(outputs / "2-no")
     (row,) = collect().rows[1:]
     (command,) = row.commands(Path("outputs"))
-    assert command == f"python train.py -m ablation=no_dwc {' '.join(SMALL)} seed=0,1"
+    assert command == f"saformer-train -m ablation=no_dwc {' '.join(SMALL)} seed=0,1"
     assert f"| no DWC \\| none | 1 | 0/2 | {render.NONE} |" in render.markdown(collect())
 
 
@@ -164,7 +172,7 @@ def test_a_cut_off_run_is_reported_and_not_counted(outputs, state):
     assert row.job(1)[-1] == 'hydra.run.dir="outputs/cut off"'
     shutil.rmtree(outputs / "cut off" / "checkpoints")  # nothing to go on from: begin anew
     assert collect().rows[0].commands(Path("outputs")) == [
-        f"python train.py {' '.join(SMALL)} seed=1"
+        f"saformer-train {' '.join(SMALL)} seed=1"
     ]
 
 
@@ -177,14 +185,14 @@ def test_commands_keep_the_precision_of_the_row(outputs):
     rewrite(outputs / "2-SA" / "0" / "run.json", other)
     shutil.rmtree(outputs / "2-SA" / "1")
     (command,) = collect().rows[0].commands(Path("outputs"))
-    assert command == f"python train.py {' '.join(SMALL)} trainer.precision=bf16-mixed seed=1"
+    assert command == f"saformer-train {' '.join(SMALL)} trainer.precision=bf16-mixed seed=1"
 
 
 def test_commands_write_where_runs_are_looked_for(cli, outputs):
     """With --outputs a printed command makes its run below that folder, pasted as it stands."""
     (outputs.parent / "else").mkdir()
     _, out, _ = cli("table", "mine.yaml", *SMALL, "--outputs", "else")
-    lines = [line for line in out.splitlines() if line.startswith("python train.py -m")]
+    lines = [line for line in out.splitlines() if line.startswith("saformer-train -m")]
     assert len(lines) == 2
     for line in lines:
         words = shlex.split(line, comments=True)

@@ -104,7 +104,8 @@ class Row:
             if outputs != OUTPUTS:
                 words.append(f"hydra.{'sweep' if several else 'run'}.dir={new_folder(outputs)}")
             jobs.insert(0, ["-m"] * several + words)
-        return [f"python train.py {shlex.join(words)}" for words in jobs]
+        program = "python train.py" if Path("train.py").exists() else "saformer-train"
+        return [f"{program} {shlex.join(words)}" for words in jobs]
 
     def cell(self, column: Column) -> Cell:
         """What its runs measured."""
