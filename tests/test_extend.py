@@ -19,7 +19,7 @@ from saformer.data.readers import read
 from saformer.data.readers.aedat2 import write_aedat2
 from saformer.energy import apply, count
 from saformer.energy.costs import cost_model
-from saformer.errors import SettingError
+from saformer.errors import DataError, SettingError
 from saformer.models.neuron import build_neuron
 from saformer.models.settings import NeuronConfig
 from saformer.results.commands import compose_rows
@@ -99,6 +99,19 @@ def test_a_folder_of_images(outside, compose):
     ]
     light = torch.stack([image.float().mean() for image in source.x]) > 127
     assert source.y.tolist() == light.long().tolist()
+
+
+def test_a_damaged_image_is_named(outside, compose):
+    """The reader of the page answers a file that is no image in one line."""
+    config = compose("dataset=photos", "augment=none")
+    broken = outside / "data/photos/train/dark/0.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"not an image")
+    try:
+        with pytest.raises(DataError, match=r"dark/0\.png: expected an image, found 12 bytes"):
+            read(config.dataset, config.timesteps)
+    finally:
+        broken.write_bytes(whole)
 
 
 def test_a_folder_of_aedat_files(outside, compose):

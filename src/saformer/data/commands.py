@@ -167,12 +167,14 @@ def _check_archives(dataset: DatasetConfig) -> None:
     for part in distribution.parts:
         found, archive = look(part, root, distribution.places), find_archive(part, root)
         print(f"  {part.folder or ' '.join(part.files)}: {found.count} of {found.expected}", end="")
-        if archive is not None:
-            print(f"; {archive.name}, {decimal(archive.stat().st_size)}", end="", flush=True)
-            again = f"run saformer-data fetch {dataset.name}"
-            verify(archive, part, f"It was left as it is: move it away and {again}.")
-            print(", MD5 as published", end="")
-        print()
+        try:
+            if archive is not None:
+                print(f"; {archive.name}, {decimal(archive.stat().st_size)}", end="", flush=True)
+                again = f"run saformer-data fetch {dataset.name}"
+                verify(archive, part, f"It was left as it is: move it away and {again}.")
+                print(", MD5 as published", end="")
+        finally:  # an error has a line of its own
+            print()
 
 
 def _check_items(config: Config) -> None:
