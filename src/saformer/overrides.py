@@ -70,11 +70,11 @@ def explain(error: BaseException) -> str:
         return "a group takes the name of an option, as in logger=none, not null and no number"
     if isinstance(error, OverrideParseException):
         typed = error.override
-        if "missing EQUAL" in text and not typed.endswith(".ckpt"):
-            return f"'{typed}' is not an override: type {typed}=VALUE, or quote a value with spaces"
-        key, equal, value = typed.partition("=")
-        if not equal and typed.endswith(".ckpt"):
+        if "=" not in typed and typed.endswith(".ckpt"):
             return f"'{typed}' is not an override: type ckpt_path={typed}"
+        if "missing EQUAL" in text:
+            return f"'{typed}' is not an override: type {typed}=VALUE, or quote a value with spaces"
+        key, _, value = typed.partition("=")
         return f"cannot read {typed}: quote the value, '{key}=\"{value}\"'"
     if match := re.match(r"Ambiguous value for argument '([^']*)'", text):
         return f"{match[1]} is several values: add -m to run them one after the other"

@@ -83,7 +83,8 @@ class Multirun(Callback):
         """
         from rich.console import Console  # late, because every command imports this file
 
-        jobs = [self.refused.get(job.number, job) for job in find_jobs(self.folder)]
+        found = {job.number: job for job in find_jobs(self.folder)} | self.refused
+        jobs = [job for _, job in sorted(found.items())]
         if self.total and not self.study:  # the folder may have more, of an earlier command
             jobs = [job for job in jobs if job.number < self.total]
         if not jobs:  # whatever stopped it stopped it before the first
@@ -182,9 +183,8 @@ def find_jobs(folder: Path) -> list[Job]:
     jobs = []
     for file in folder.rglob(".hydra/overrides.yaml"):
         run = file.parent.parent
-        number = yaml.safe_load((file.parent / "hydra.yaml").read_text(encoding="utf-8"))["hydra"][
-            "job"
-        ]["num"]
+        hydra = yaml.safe_load(file.with_name("hydra.yaml").read_text(encoding="utf-8"))["hydra"]
+        number = hydra["job"]["num"]
         if number == "???":  # a single run, in the folder that the sweep was given
             continue
         words = settings_of(yaml.safe_load(file.read_text(encoding="utf-8")))
