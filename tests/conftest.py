@@ -54,6 +54,23 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return call
 
 
+@pytest.fixture(scope="module")
+def shared_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Train once, in a folder that the tests of a module copy from; returns the folder."""
+
+    def call(*words: str, folder: Path | None = None) -> Path:
+        import saformer.cli
+
+        folder = folder or tmp_path_factory.mktemp("shared")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            patch.setattr(sys, "argv", ["train.py", *words])
+            saformer.cli.train()
+        return folder
+
+    return call
+
+
 @pytest.fixture
 def compose() -> Callable:
     """Compose the training configuration under overrides and check it."""

@@ -3,14 +3,12 @@
 import json
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from test_resume_killed import SHORT, outcome
 
-import saformer.cli
 from saformer.checkpoint import load_checkpoint
 from saformer.errors import CheckpointError
 from saformer.files import write_whole
@@ -18,14 +16,9 @@ from saformer.resume import put_aside, start_point
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
+def whole(shared_run) -> Path:
     """Folder of a run that nothing happened to."""
-    folder = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", ["train.py", *SHORT])
-        saformer.cli.train()
-    return folder
+    return shared_run(*SHORT)
 
 
 def copy(folder: Path) -> Path:

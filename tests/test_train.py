@@ -138,6 +138,7 @@ def test_another_ones_checkpoint_is_evaluated_in_a_folder_of_ones_own(train, cli
     assert sorted(Path("../run").rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_locale_without_unicode_ends_no_run(tmp_path):
     """With LC_ALL=C a training writes its report in UTF-8, and its tables print."""
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

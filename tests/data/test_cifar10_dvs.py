@@ -154,18 +154,28 @@ def test_a_run_goes_from_the_files_to_the_test(root, cli, resize):
     assert code == 0, err
 
 
+@pytest.fixture(scope="module")
+def one_epoch(shared_run, tmp_path_factory):
+    """Folder of a run of one epoch, with the set that it was trained on below data/."""
+    folder = tmp_path_factory.mktemp("one_epoch")
+    write_cifar10_dvs(folder / "data" / "cifar10_dvs", PER_CLASS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cifar10_dvs, "PER_CLASS", PER_CLASS)
+        return shared_run(*SMALL, "epochs=1", "scheduler=constant", WARM, RUN, folder=folder)
+
+
 @pytest.fixture
-def trained(root, cli):
-    """One epoch on the set below data/; returns the overrides, without the split."""
-    Path("data").mkdir()
-    root.rename("data/cifar10_dvs")
-    shape = ["timesteps=2", "dataset.image_size=32", "model.patch_size=8", "augment=none"]
-    small = [*shape, "dataset=cifar10_dvs", "trainer.accelerator=cpu", "logger=none"]
-    code, _, err = cli("train", *small, "epochs=1", "scheduler=constant", WARM, RUN)
-    assert (code, err) == (0, "")
-    return small
+def trained(one_epoch, monkeypatch):
+    """A copy of it; returns the overrides, without the split."""
+    monkeypatch.setattr(cifar10_dvs, "PER_CLASS", PER_CLASS)
+    shutil.copytree(one_epoch, ".", dirs_exist_ok=True)
+    return SMALL
 
 
+SMALL = [
+    *("timesteps=2", "dataset.image_size=32", "model.patch_size=8", "augment=none"),
+    *("dataset=cifar10_dvs", "trainer.accelerator=cpu", "logger=none"),
+]
 WARM, RUN = "scheduler.warmup_epochs=0", "hydra.run.dir=run"
 BEST = "ckpt_path=run/checkpoints/best.ckpt"
 
