@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,21 @@ def test_an_unreachable_server_does_not_stop_the_run(monkeypatch, caplog, tmp_pa
     (line,) = caplog.messages
     assert line.startswith("wandb cannot be used online (")
     assert "`wandb sync run/wandb/offline-run-" in line
+
+
+@pytest.mark.slow
+def test_a_wandb_that_does_not_end_holds_up_no_run(monkeypatch, tmp_path):
+    """Where the process of the failed login misses its end, the run goes on without waiting."""
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    real, never, waited = wandb.teardown, threading.Event(), []
+    monkeypatch.setattr(wandb, "teardown", lambda: (real(), waited.append(never.wait(120))))
+    monkeypatch.setattr("saformer.logger.TEARDOWN_SECONDS", 5)
+    try:
+        assert build({"kind": "wandb", "project": "test"}, tmp_path / "run").experiment.offline
+        assert not waited
+    finally:
+        never.set()
 
 
 def test_wandb_can_be_disabled(monkeypatch, tmp_path):

@@ -11,8 +11,9 @@ import io
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ KINDS = ("wandb", "csv", "none")
 WANDB_MODES = ("online", "offline", "disabled")
 FINISH_SECONDS = 60
 """How long the end of a run waits for a server that is gone; wandb itself waits for ever."""
+TEARDOWN_SECONDS = 20
+"""How long the start of a run waits for the process of a wandb that could not log in."""
 
 
 def build_logger(
@@ -118,6 +121,23 @@ class _PatientLogger(WandbLogger):
     finalize = _or_give_up(WandbLogger.finalize)
 
 
+def _let_go() -> None:
+    """Give up the process of a wandb that could not log in, and that still holds the run's id.
+
+    It may miss that it is to end: it ends with this process at the latest, and wandb, which would
+    wait for it for ever, begins another one.
+    """
+    import wandb
+
+    def end() -> None:
+        with suppress(Exception):
+            wandb.teardown()
+
+    thread = threading.Thread(target=end, daemon=True)
+    thread.start()
+    thread.join(TEARDOWN_SECONDS)
+
+
 def _start_wandb(run_dir: Path, options: dict[str, Any]) -> Any:
     """Start a wandb run, online if possible.
 
@@ -154,7 +174,7 @@ def _start_wandb(run_dir: Path, options: dict[str, Any]) -> Any:
                 run = wandb.init(mode="online", settings=settings, **options)
         except wandb.Error as error:
             reason = f"wandb cannot be used online ({str(error).partition(chr(10))[0]})"
-            wandb.teardown()  # its service still holds the run id
+            _let_go()
     if run is None:
         # Left to itself it prints about ten lines, part of them about logging in.
         run = wandb.init(mode="offline", settings=settings | {"silent": True}, **options)
