@@ -77,13 +77,13 @@ def test_a_run_killed_at_any_moment_ends_as_one_never_stopped(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_killed_again_and_again_comes_to_its_end(tmp_path):
-    """Killed five changes later at each start, a run goes on until it is done, to the same end."""
+    """Killed two changes later at each start, a run goes on until it is done, to the same end."""
     whole, run = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, run):
         folder.mkdir()
     assert finish(whole, *SHORT) == 0
     starts = 1
-    while finish(run, *SHORT, die_at=20 + 5 * starts) != 0:
+    while finish(run, *SHORT, die_at=20 + 2 * starts) != 0:
         starts += 1
     assert starts > 3
     assert outcome(run) == outcome(whole)
