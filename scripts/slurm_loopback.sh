@@ -113,7 +113,7 @@ stop() {
   fi
   for pid in "$dir"/slurmd.pid "$dir"/slurmctld.pid "$dir"/munge/pid; do
     if running "$pid"; then
-      kill "$(<"$pid")"
+      kill "$(<"$pid")" 2>/dev/null || true # it may be leaving already
       for _ in $(seq 60); do
         running "$pid" || break
         sleep 0.5
