@@ -16,7 +16,6 @@ import argparse
 import os
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -25,7 +24,7 @@ import torch
 from spikingjelly.activation_based import functional, neuron
 from torch import Tensor
 
-from benchmarks.networks import device, stepped
+from benchmarks.networks import device, now, stepped
 from benchmarks.report import save, table
 from saformer.models.neuron import MultiStepLeaky
 from saformer.models.settings import Backend
@@ -72,13 +71,6 @@ def ours(backend: Backend) -> Callable[[Tensor], Tensor]:
     """The same neuron on one of our backends."""
     layer = MultiStepLeaky(beta=BETA, threshold=THRESHOLD, reset_mechanism="zero", backend=backend)
     return layer.to(device()).__call__
-
-
-def now(x: Tensor) -> float:
-    """Seconds on the clock, once all that was queued on the device of `x` is done."""
-    if x.is_cuda:
-        torch.cuda.synchronize(x.device)
-    return time.perf_counter()
 
 
 def seconds(layer: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor) -> float:

@@ -3,6 +3,7 @@
 T timesteps, B batch, C channels, H W height and width, K classes.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -55,6 +56,13 @@ class Network(NamedTuple):
 def device() -> torch.device:
     """The GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def now(x: Tensor) -> float:
+    """Seconds on the clock, once all that was queued on the device of `x` is done."""
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+    return time.perf_counter()
 
 
 def composed(case: Case, model: str = "spikformer_4_384") -> Config:

@@ -12,7 +12,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from benchmarks.networks import NETWORKS, Case, composed, device
+from benchmarks.networks import NETWORKS, Case, composed, device, now
 
 GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 OUT_OF_MEMORY = 77
@@ -61,16 +60,14 @@ class Trainee:
 
     def step(self, keep_gradients: bool = False) -> float:
         """Forward, loss on the mean over T, backward, AdamW; returns seconds of wall time."""
-        start = time.perf_counter()
+        start = now(self.x)
         with torch.autocast(self.x.device.type, torch.bfloat16, enabled=self.bf16):
             loss = F.cross_entropy(self.module(self.x).mean(0), self.y)
         loss.backward()
         self.between()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=not keep_gradients)
-        if self.x.is_cuda:
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
+        return now(self.x) - start
 
     def peak(self) -> float:
         """MiB of a step above what lies there before it: weights, gradients, optimizer state."""
