@@ -94,3 +94,24 @@ class Noise(Callback):
         for parameter in pl_module.parameters():
             if parameter.grad is not None:
                 parameter.grad += scale * torch.randn_like(parameter)
+
+
+class Stop(Callback):
+    """Asks the trainer to stop, as early stopping does, in the midst of an epoch.
+
+    Args:
+        epoch: Of the training, from 0.
+        batch: Of the epoch, from 0: after it.
+        validation: After the first validation of the epoch.
+    """
+
+    def __init__(self, epoch: int, batch: int | None = None, validation: bool = False) -> None:
+        self.epoch, self.batch, self.validation = epoch, batch, validation
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: object) -> None:
+        if (trainer.current_epoch, args[-1]) == (self.epoch, self.batch):
+            trainer.should_stop = True
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.validation and trainer.current_epoch == self.epoch:
+            trainer.should_stop = True

@@ -100,6 +100,16 @@ WRONG = [
         "trainer.max_epochs=3",
         "trainer.max_epochs must be epochs, by which the learning rate goes: type epochs=3, not 3",
     ),
+    (
+        "+trainer.max_steps=5",
+        "trainer.max_steps must be left out, since a run ends with a whole epoch: type epochs=N, "
+        "+trainer.limit_train_batches=N for short ones, not 5",
+    ),
+    (
+        "+trainer.max_time=00:01:00:00",
+        "trainer.max_time must be left out, since a run ends with a whole epoch: type epochs=N; one "
+        "that is stopped goes on when started again, not 00:01:00:00",
+    ),
     ("model.dwc.kernel_size=4", "model.dwc.kernel_size must be odd and positive, not 4"),
     ("dataset.split_seed=-1", "dataset.split_seed must be 0 or more, not -1"),
     ("dataset.std=[0]", "dataset.std must be positive, not [0.0]"),

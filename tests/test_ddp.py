@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from saformer.schedule import lr_at
+
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests/data"
 PATIENCE = 300.0  # seconds, for machines with other work
@@ -381,3 +383,23 @@ def test_two_processes_evaluate_a_checkpoint_once(cli):
     one = json.loads(alone.read_text())
     assert two["test/top1"] == pytest.approx(one["test/top1"], abs=1e-7)
     assert two["test/loss"] == pytest.approx(one["test/loss"], rel=1e-6)
+
+
+@pytest.mark.slow
+def test_another_number_of_devices_goes_on_at_the_right_learning_rate(compose, monkeypatch):
+    """Cut off on one device and started again on two, with half the steps: the learning rate is
+    that of the epochs done."""
+    alone = ("trainer.devices=1", "trainer.strategy=auto", "hydra.run.dir=run", "epochs=4")
+    end = "+callbacks.end={_target_:misfortunes.Signal,number:2,where:on_train_epoch_start,epoch:2}"
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"), prepend=os.pathsep)
+    assert train(*SHORT, *alone, end).returncode == 130
+    assert train(*SHORT, "hydra.run.dir=run", "epochs=4").returncode == 0
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    config = compose(*SHORT, "epochs=4")
+    steps = [line["step"] for line in lines]
+    each = [now - before for before, now in zip([0, *steps], steps, strict=False)]
+    assert each[0] == each[1] == 2 * each[2] == 2 * each[3]
+    for line, count in zip(lines, each, strict=True):
+        done = line["epoch"] - 1 / count
+        right = lr_at(done, config.optimizer.lr, 4, config.scheduler)
+        assert line["lr"] == pytest.approx(right, rel=1e-12)

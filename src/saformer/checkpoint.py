@@ -17,8 +17,9 @@ LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 OWN = (LAST, PREVIOUS, "best.ckpt")
 """Those of a run, in the order in which training goes on from the first that is whole."""
 
-# Settings that shape the parameters or what they mean; training goes on only if they agree.
-MODEL_SETTINGS = ("model", "attention", "neuron", "timesteps")
+# Settings that shape the parameters or what they mean, and the seed, by which a run is known;
+# training goes on only if they agree.
+RUN_SETTINGS = ("seed", "model", "attention", "neuron", "timesteps")
 DATA_SETTINGS = (
     *("name", "num_classes", "in_channels", "image_size", "crop_pct"),
     *("mean", "std", "events"),
@@ -86,8 +87,8 @@ def at_epoch_end(checkpoint: dict[str, Any]) -> bool:
     return "optimizer_states" in checkpoint and epochs["processed"] == epochs["started"]
 
 
-def require_same_model(path: str, saved: dict[str, Any], current: dict[str, Any]) -> None:
-    """Refuse to resume from a checkpoint of another model.
+def require_resumable(path: str, saved: dict[str, Any], current: dict[str, Any]) -> None:
+    """Refuse to go on from a checkpoint of another model, other data or another seed.
 
     Args:
         path: The checkpoint, for the message.
@@ -99,7 +100,7 @@ def require_same_model(path: str, saved: dict[str, Any], current: dict[str, Any]
     """
 
     def relevant(config: dict[str, Any]) -> dict[str, Any]:
-        node = {key: config[key] for key in MODEL_SETTINGS}
+        node = {key: config[key] for key in RUN_SETTINGS}
         node["neuron"] = {k: v for k, v in node["neuron"].items() if k != "backend"}
         data = {key: config["dataset"][key] for key in DATA_SETTINGS if key in config["dataset"]}
         if data.get("events"):  # which recordings are damaged is none of the model's business

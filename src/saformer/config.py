@@ -223,6 +223,17 @@ class Config:
         limit = self.trainer.get("max_epochs", self.epochs)
         rule = f"be epochs, by which the learning rate goes: type epochs={limit}"
         require(limit == self.epochs, "trainer.max_epochs", rule, limit)
+        rule = "be left out, since a run ends with a whole epoch: {}"
+        for name, off, instead in (
+            (
+                "max_steps",
+                (None, -1),
+                "type epochs=N, +trainer.limit_train_batches=N for short ones",
+            ),
+            ("max_time", (None,), "type epochs=N; one that is stopped goes on when started again"),
+        ):
+            value = self.trainer.get(name)
+            require(value in off, f"trainer.{name}", rule.format(instead), value)
         flip, data = self.augment.hflip, self.dataset
         rule = f"be 0 for {data.name}, where a mirrored image is of another class"
         rule += " (dataset.flippable=true lets it pass)"

@@ -32,7 +32,7 @@ from saformer.checkpoint import (
     OWN,
     load_checkpoint,
     load_weights,
-    require_same_model,
+    require_resumable,
     saved_config,
 )
 from saformer.cluster import require_processes
@@ -44,7 +44,7 @@ from saformer.logger import build_logger, finish
 from saformer.module import SAFormerModule
 from saformer.noise import quiet
 from saformer.provenance import git_state, versions, write_run_json
-from saformer.resume import is_done, put_aside, start_point, stoppable
+from saformer.resume import is_done, put_aside, require_average, start_point, stoppable
 from saformer.sweep import require_same_run
 
 log = logging.getLogger(__name__)
@@ -80,9 +80,9 @@ def train(config: Config, run_dir: Path) -> float | tuple[float, ...]:
 
 def _train(config: Config, run_dir: Path) -> None:
     saved = to_dict(config)
-    start = start_point(run_dir, config.ckpt_path)
+    start = start_point(run_dir, config.ckpt_path, config.seed)
     if start is not None:
-        require_same_model(start[0], saved_config(start[1]), saved)
+        require_resumable(start[0], saved_config(start[1]), saved)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = SpikingDataModule(config.dataset, config.augment, config.seed, config.timesteps)
     data.setup()  # before any result is written, so that the folder can be used again
@@ -94,6 +94,8 @@ def _train(config: Config, run_dir: Path) -> None:
         module.backbone.compile()  # in place: the names in checkpoints stay as they are
     try:
         trainer = _trainer(config, run_dir)
+        if start is not None:
+            require_average(*start, trainer)
         # Not before: from here on there is a run of wandb for others to see.
         trainer.logger = _logger(config, run_dir, saved)
         facts = {"data": data.describe(), "effective_batch": _effective_batch(config, trainer)}

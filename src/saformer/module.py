@@ -14,12 +14,12 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from saformer.config import Config, Interval, LossConfig
+from saformer.config import Config, LossConfig
 from saformer.create import build_backbone
 from saformer.diagnose import first_nonfinite
 from saformer.errors import TrainingStopped
 from saformer.models.surrogate import state_dtype
-from saformer.schedule import lr_at
+from saformer.schedule import EpochSchedule, keep_settings, lr_at
 
 
 def classification_loss(logits: Tensor, target: Tensor, config: LossConfig) -> Tensor:
@@ -75,6 +75,8 @@ class SAFormerModule(pl.LightningModule):
                 for name, k in ranks.items()
             }
         )
+        self._asked_to_stop = False
+        """Whether a callback wants to stop within the epoch under way."""
         self._unchecked: list[tuple[Tensor, Tensor]] = []
         """Losses since the last step of the optimizer, and the batches that they are of."""
         self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
@@ -120,6 +122,22 @@ class SAFormerModule(pl.LightningModule):
             with self.trainer.precision_plugin.train_step_context():  # as the step had it
                 words = self._what_went_wrong(loss, x)
         raise TrainingStopped(self.trainer.strategy.broadcast(words, speaker))
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._stop_with_the_epoch()
+
+    def on_validation_end(self) -> None:
+        self._stop_with_the_epoch()
+
+    def _stop_with_the_epoch(self) -> None:
+        """Put off what a callback asked for: half an epoch would be saved and tested as a whole."""
+        trainer: Any = self.trainer
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        if trainer.should_stop and done < trainer.num_training_batches:
+            self._asked_to_stop, trainer.should_stop = True, False
+
+    def on_train_epoch_end(self) -> None:
+        self.trainer.should_stop |= self._asked_to_stop
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._evaluate("val/loss", self.val_loss, self.val_accuracy, *batch)
@@ -168,15 +186,27 @@ class SAFormerModule(pl.LightningModule):
         optimizer = torch.optim.AdamW(
             self.parameter_groups(), lr=optim.lr, betas=betas, eps=optim.eps
         )
-        every_step = schedule.interval is Interval.step
-        trained_for = self.trainer.max_epochs or epochs
-        steps = self.trainer.estimated_stepping_batches / trained_for if every_step else 1
+        keep_settings(optimizer)
 
-        def factor(count: int) -> float:
-            return lr_at(count / steps, optim.lr, epochs, schedule) / optim.lr
+        def factor(epoch: float) -> float:
+            return lr_at(epoch, optim.lr, epochs, schedule) / optim.lr
 
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        scheduler = EpochSchedule(optimizer, factor, self._epochs_done)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": schedule.interval.value},
         }
+
+    def _epochs_done(self) -> float:
+        """Epochs before the next step of the optimizer: whole ones, and the share of this one.
+
+        In epochs, since a run may go on with another batch size, accumulation or number of devices,
+        and so with other steps.
+        """
+        loop: Any = self.trainer.fit_loop
+        progress, each = loop.epoch_progress.current, self.trainer.accumulate_grad_batches
+        if progress.started == progress.processed:
+            return float(progress.processed)
+        steps = -(-int(self.trainer.num_training_batches) // each)
+        done = -(-int(loop.epoch_loop.batch_progress.current.processed) // each)
+        return float((progress.processed * steps + done) / steps)

@@ -15,13 +15,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback, WeightAveraging
 from lightning.pytorch.utilities import rank_zero_only
 
 from saformer.checkpoint import LAST, OWN, PREVIOUS, at_epoch_end, load_checkpoint
 from saformer.cluster import NOTICES, hand_back, heeds_notices
 from saformer.config import Config
-from saformer.errors import CheckpointError, UserError
-from saformer.results.collect import done_results
+from saformer.errors import CheckpointError, OtherRunError, UserError
+from saformer.results.collect import done_results, shown
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,9 @@ def is_done(run_dir: Path, config: Config) -> bool:
     return not goes_on and config.epochs <= before["epochs"]
 
 
-def start_point(run_dir: Path, ckpt_path: str | None) -> tuple[str, dict[str, Any]] | None:
+def start_point(
+    run_dir: Path, ckpt_path: str | None, seed: int
+) -> tuple[str, dict[str, Any]] | None:
     """The checkpoint that training goes on from, and what it holds; None begins from scratch.
 
     A checkpoint that the user names counts for the first start with it: the same command again,
@@ -44,12 +48,19 @@ def start_point(run_dir: Path, ckpt_path: str | None) -> tuple[str, dict[str, An
     Args:
         run_dir: Folder of the run.
         ckpt_path: The checkpoint that the user names.
+        seed: Seed of this start.
 
     Raises:
         CheckpointError: It cannot be gone on from, or all that the folder has are damaged.
+        OtherRunError: The folder holds a run of another seed.
         UserError: It is of another run than the folder.
     """
     used, before = (run_dir / "metrics.jsonl").exists(), _last_start(run_dir)
+    if before is not None and before["seed"] != seed:
+        raise OtherRunError(
+            f"{shown(run_dir)} holds a run with seed={before['seed']}, and this one has "
+            f"seed={seed}: choose another folder with hydra.run.dir=..."
+        )
     again = ckpt_path is None or (before is not None and before["ckpt_path"] == ckpt_path)
     if again and (found := _latest(run_dir / "checkpoints")):
         return found
@@ -69,6 +80,26 @@ def start_point(run_dir: Path, ckpt_path: str | None) -> tuple[str, dict[str, An
             "needs: use last.ckpt of its run"
         )
     return ckpt_path, checkpoint
+
+
+def require_average(path: str, checkpoint: dict[str, Any], trainer: pl.Trainer) -> None:
+    """Refuse to take the averaged weights of a checkpoint for those to go on from.
+
+    Args:
+        path: The checkpoint, for the message.
+        checkpoint: What it holds.
+        trainer: The trainer that goes on.
+
+    Raises:
+        CheckpointError: The checkpoint is of a training with an average, and this one has none.
+    """
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    averages = any(isinstance(callback, WeightAveraging) for callback in callbacks)
+    if "averaging_state" in checkpoint and not averages:
+        raise CheckpointError(
+            f"ckpt_path={path} was trained with an average of the weights: type callbacks=ema, or "
+            "start without ckpt_path"
+        )
 
 
 @rank_zero_only

@@ -16,7 +16,8 @@ class ExactResume(Callback):
 
     The global generators of Python, NumPy and torch begin every epoch anew, from seed, epoch and
     rank. Rate coding draws from them, and so may a layer or a callback of the user's, such as
-    dropout; nothing else of our training does. A training that was stopped early stays stopped.
+    dropout; nothing else of our training does. A training that was stopped early stays stopped,
+    unless it was given more patience.
 
     Args:
         seed: Seed of the run.
@@ -34,7 +35,12 @@ class ExactResume(Callback):
             return
         for callback in trainer.early_stopping_callbacks:
             state = checkpoint["callbacks"].get(callback.state_key)
-            if state and state["stopping_reason"] and state["stopped_epoch"] == checkpoint["epoch"]:
+            if not state:
+                continue
+            patience, state["patience"] = state["patience"], callback.patience  # as it was typed
+            more = state["wait_count"] == patience < callback.patience
+            stopped = state["stopping_reason"] and state["stopped_epoch"] == checkpoint["epoch"]
+            if stopped and not more:
                 trainer.should_stop = True  # which is in no checkpoint
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -85,8 +85,11 @@ def _read(folder: Path) -> Run:
     """
     starts = json.loads((folder / "run.json").read_text(encoding="utf-8"))["starts"]
     settings = [defining(one["config"], one.get("effective_batch")) for one in starts]
-    for before in settings[:-1]:
-        for name, (first, then) in differences(before, settings[-1]).items():
+    known = [
+        own | {"seed": one["config"]["seed"]} for own, one in zip(settings, starts, strict=True)
+    ]
+    for before in known[:-1]:
+        for name, (first, then) in differences(before, known[-1]).items():
             raise Changed(f"was begun with {name}={first} and went on with {name}={then}")
     start = starts[-1]
     config, git = start["config"], start["git"]
