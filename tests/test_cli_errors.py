@@ -107,8 +107,8 @@ WRONG = [
     ),
     (
         "+trainer.max_time=00:01:00:00",
-        "trainer.max_time must be left out, since a run ends with a whole epoch: type epochs=N; one "
-        "that is stopped goes on when started again, not 00:01:00:00",
+        "trainer.max_time must be left out, since a run ends with a whole epoch: type epochs=N; "
+        "one that is stopped goes on when started again, not 00:01:00:00",
     ),
     ("model.dwc.kernel_size=4", "model.dwc.kernel_size must be odd and positive, not 4"),
     ("dataset.split_seed=-1", "dataset.split_seed must be 0 or more, not -1"),
