@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import saformer
+from saformer.models.settings import MemoryConfig, Recompute, SpikeStore
+from saformer.spikes import draw
+
 SHORT = (
     "logger=none",
     "trainer=cpu",
@@ -73,6 +77,21 @@ def test_a_checkpoint_older_than_the_energy_settings_is_reported(cli, checkpoint
     for command in ("energy", "eval"):
         assert cli(command, "ckpt_path=run/checkpoints/old.ckpt")[0] == 0
     assert len(reports()) == 1
+
+
+def test_a_checkpoint_whose_spikes_were_bytes_is_as_good_as_any(cli, checkpoint):
+    """memory.spikes=byte, an option once, is no part of what a run is: such a file is
+    evaluated, drawn, loaded, and gone on from."""
+    last = "run/checkpoints/last.ckpt"
+    old = torch.load(last, weights_only=True)
+    old["hyper_parameters"]["config"]["memory"] = {"spikes": "byte", "recompute": "neurons"}
+    torch.save(old, last)
+    assert cli("energy", f"ckpt_path={last}")[::2] == (0, "")
+    assert draw(Path(last), [], 1, Path("figures"))
+    memory = saformer.load(last).config.memory
+    assert memory == MemoryConfig(spikes=SpikeStore.bit, recompute=Recompute.neurons)
+    code, out, _ = cli("train", *SHORT, "energy=off", "epochs=3")
+    assert code == 0 and "after epoch 2" in out
 
 
 def test_the_convention_changes_the_number_and_not_the_count(cli, checkpoint):

@@ -76,6 +76,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 def saved_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """The settings of the run that wrote a checkpoint."""
     config: dict[str, Any] = checkpoint["hyper_parameters"]["config"]
+    memory = config.get("memory", {})
+    if memory.get("spikes") == "byte":  # an option no more; it gave the results of any other
+        return config | {"memory": memory | {"spikes": "bit"}}
     return config
 
 

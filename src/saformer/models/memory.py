@@ -1,14 +1,17 @@
-"""How spikes are kept for the backward pass: each as a bit or a byte instead of a float.
+"""How spikes are kept for the backward pass: each as a bit instead of a float.
 
 A layer keeps its input for the gradient of its weights. While the network runs forward, this module
 knows which storages hold spikes, by who made them and not by looking at values, and packs each
-once, however many layers keep it. Sums and products of spikes are counts; they are packed as bytes
-where they cannot exceed one. The backward pass unpacks, to the same values in the same layout.
+once, however many layers keep it. Sums and products of spikes are counts; they are packed as bytes.
+The backward pass unpacks, to the same values in the same layout.
+
+What is known of a storage is known of the package's own classes alone: a subclass, a hook that came
+first, or whoever writes into it afterwards, may make anything of spikes.
 """
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +24,18 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from saformer.models.layers import MaxPool
 from saformer.models.neuron import MultiStepLeaky
-from saformer.models.settings import SpikeStore
 from saformer.models.spike_ops import ResidualAdd, SpikeMask, SpikeMatMul, SpikeMax
 
 LARGEST = 255  # of a byte
+
+# What passes counts on or adds them: its operands, and the largest that it makes of theirs.
+COUNTING: dict[type[nn.Module], tuple[int, Callable[[list[int]], int]]] = {
+    MaxPool: (1, max),
+    SpikeMax: (1, max),
+    SpikeMask: (2, math.prod),
+    ResidualAdd: (2, sum),
+    SpikeMatMul: (2, math.prod),  # of each pair of elements that meets
+}
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,7 @@ class _Counts:
     """A storage that holds counts."""
 
     alive: StorageWeakRef  # while it is held, no other storage is given the same key
+    version: int  # of its tensors: whoever writes into one raises it
     largest: int
     packed: Packed | None = None
 
@@ -93,28 +105,43 @@ class _View:
     stride: tuple[int, ...]
     offset: int
 
+    def unpack(self) -> Tensor:
+        return self.packed.unpack().as_strided(self.size, self.stride, self.offset)
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """A tensor that is kept as it is."""
+
+    data: Tensor
+    version: int
+
+    def unpack(self) -> Tensor:
+        # PyTorch looks itself, but not at what it has let others keep.
+        if self.data._version != self.version:
+            raise RuntimeError(
+                "a tensor needed for gradient computation has been modified by an inplace "
+                f"operation: {list(self.data.shape)} {self.data.dtype}"
+            )
+        return self.data
+
 
 class SpikeKeeper:
     """Packs the spikes that a network keeps for its backward pass.
 
     Args:
         network: Where to look for spikes: neurons, and what passes spikes on or counts them.
-        store: As bits or as bytes; counts above one are bytes in either.
     """
 
-    def __init__(self, network: nn.Module, store: SpikeStore) -> None:
-        self._bits = store is SpikeStore.bit
+    def __init__(self, network: nn.Module) -> None:
         self._known: dict[int, _Counts] | None = None  # of the forward pass that is under way
         for module in network.modules():
-            if isinstance(module, MultiStepLeaky):
-                module.register_forward_hook(self._fired)
-            elif isinstance(module, MaxPool | SpikeMax | SpikeMask):
-                module.register_forward_hook(self._passed_on)
-            elif isinstance(module, ResidualAdd):
-                module.register_forward_hook(self._added)
-            elif isinstance(module, SpikeMatMul):
+            if type(module) is SpikeMatMul:
                 module.register_forward_pre_hook(self._fold)
-                module.register_forward_hook(self._multiplied)
+            if type(module) is MultiStepLeaky:
+                module.register_forward_hook(self._fired)
+            elif type(module) in COUNTING:
+                module.register_forward_hook(self._counted)
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
@@ -126,43 +153,46 @@ class SpikeKeeper:
         finally:
             self._known = None
 
-    def _pack(self, x: Tensor) -> Tensor | _View:
+    def _pack(self, x: Tensor) -> _Whole | _View:
         found = self._find(x)
         if found is None:
-            return x.detach()  # not x itself, which may own the node that is going to own it
+            # Not x itself, which may own the node that is going to own it.
+            return _Whole(x.detach(), x._version)
         if found.packed is None:
             whole = x.as_strided((_numel_of_storage(x),), (1,), 0)
-            found.packed = pack(whole, self._bits and found.largest == 1)
+            found.packed = pack(whole, found.largest == 1)
         return _View(found.packed, x.size(), x.stride(), int(x.storage_offset()))
 
     def _find(self, x: Tensor) -> _Counts | None:
-        return None if self._known is None else self._known.get(_key(x))
-
-    def _largest(self, args: tuple[Any, ...]) -> list[int] | None:
-        """The largest value that each tensor can hold, if all hold counts."""
-        found = [self._find(x) for x in args if isinstance(x, Tensor)]
-        known = [counts.largest for counts in found if counts is not None]
-        return known if len(known) == len(found) else None
+        found = None if self._known is None else self._known.get(_key(x))
+        return found if found is not None and found.version == x._version else None
 
     def _note(self, x: Tensor, largest: int) -> None:
         """A tensor holds counts, and nothing else is in its storage."""
         if self._known is not None and largest <= LARGEST and x.numel() == _numel_of_storage(x):
-            self._known[_key(x)] = _Counts(StorageWeakRef(x.untyped_storage()), largest)
+            alive = StorageWeakRef(x.untyped_storage())
+            self._known[_key(x)] = _Counts(alive, x._version, largest)
 
-    def _fired(self, module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
-        self._note(out, 1)
+    def _fired(self, module: MultiStepLeaky, args: tuple[Any, ...], out: Tensor) -> None:
+        if module.binary and self._is_first_to_see(module):
+            self._note(out, 1)
 
-    def _passed_on(self, module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
-        if (largest := self._largest(args)) is not None:
-            self._note(out, math.prod(largest))
+    def _counted(self, module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
+        operands, rule = COUNTING[type(module)]
+        # What is given by name is not looked at, and so not known.
+        known = [self._find(x) if isinstance(x, Tensor) else None for x in args[:operands]]
+        largest = [counts.largest for counts in known if counts is not None]
+        if len(largest) == operands and self._is_first_to_see(module):
+            terms = args[0].shape[-1] if isinstance(module, SpikeMatMul) else 1
+            self._note(out, rule(largest) * terms)
 
-    def _added(self, module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
-        if (largest := self._largest(args)) is not None:
-            self._note(out, sum(largest))
-
-    def _multiplied(self, module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
-        if (largest := self._largest(args)) is not None:
-            self._note(out, math.prod(largest) * args[0].shape[-1])
+    def _is_first_to_see(self, module: nn.Module) -> bool:
+        """Whether our hook is given what the class of the module makes, and nothing else."""
+        own = next(iter(module._forward_hooks.values()))
+        others = torch.nn.modules.module._global_forward_hooks
+        return (
+            getattr(own, "__self__", None) is self and not others and "forward" not in vars(module)
+        )
 
     def _fold(self, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Make the copies that a product makes of matrices in this layout, and note them."""
@@ -178,10 +208,8 @@ class SpikeKeeper:
         return folded
 
 
-def _unpack(kept: Tensor | _View) -> Tensor:
-    if isinstance(kept, Tensor):
-        return kept
-    return kept.packed.unpack().as_strided(kept.size, kept.stride, kept.offset)
+def _unpack(kept: _Whole | _View) -> Tensor:
+    return kept.unpack()
 
 
 def _key(x: Tensor) -> int:

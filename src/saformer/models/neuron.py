@@ -67,8 +67,8 @@ class MultiStepLeaky(snn.Leaky):  # type: ignore[misc]  # snnTorch has no types
         snn.SpikingNeuron.instances.remove(self)
         if self.init_hidden or self.output:
             raise ValueError("MultiStepLeaky has no state: init_hidden and output do not apply")
-        own_surrogate = kwargs.get("spike_grad") is not None or len(args) > 2
-        if not own_surrogate and not self.surrogate_disable:
+        self._own_surrogate = kwargs.get("spike_grad") is not None or len(args) > 2
+        if not self._own_surrogate and not self.surrogate_disable:
             self.spike_grad = spike_grad(*surrogate, fire)
         self.decay_input = decay_input
         self.law = Law(
@@ -79,15 +79,15 @@ class MultiStepLeaky(snn.Leaky):  # type: ignore[misc]  # snnTorch has no types
             alpha=surrogate[1],
         )
         self.backend = backend
-        self.loop_only = self._why_loop(own_surrogate)
+        self.loop_only = self._why_loop()
         if self.loop_only and backend is not Backend.loop:
             _warn_once(f"{self.loop_only}: these neurons run step by step (backend loop)")
 
-    def _why_loop(self, own_surrogate: bool) -> str:
+    def _why_loop(self) -> str:
         """The option that the kernels do not cover, or nothing."""
         graded = self.graded_spikes_factor
         reasons = {
-            "a spike_grad of your own": own_surrogate or self.surrogate_disable,
+            "a spike_grad of your own": self._own_surrogate or self.surrogate_disable,
             "inhibition": self.inhibition,
             "state_quant": bool(self.state_quant),
             "graded spikes": isinstance(graded, nn.Parameter) or bool((graded != 1).any()),
@@ -96,6 +96,20 @@ class MultiStepLeaky(snn.Leaky):  # type: ignore[misc]  # snnTorch has no types
             and not self.law.detach_reset,
         }
         return next((reason for reason, holds in reasons.items() if holds), "")
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.loop_only = self._why_loop()  # the factor of graded spikes is loaded too
+
+    @property
+    def binary(self) -> bool:
+        """Whether its spikes are zeros and ones by construction: the kernels compare and write.
+
+        Not known of the steps of snnTorch, which a surrogate or a factor may scale, and not of a
+        subclass.
+        """
+        on_kernels = not self.loop_only and self.backend is not Backend.loop
+        return on_kernels and type(self) is MultiStepLeaky
 
     def forward(self, x: Tensor) -> Tensor:
         backend = self._backend_for(x)

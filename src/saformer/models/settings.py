@@ -76,10 +76,9 @@ class Residual(str, Enum):
 
 
 class SpikeStore(str, Enum):
-    """How a spike is kept for the backward pass: as it is, in a byte, or in a bit."""
+    """How a spike is kept for the backward pass: as it is, or in a bit."""
 
     float = "float"
-    byte = "byte"
     bit = "bit"
 
 

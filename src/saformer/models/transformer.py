@@ -91,8 +91,7 @@ class SpikingTransformer(nn.Module):
 
     def _save_memory(self, memory: MemoryConfig) -> None:
         self.recompute_blocks = memory.recompute is Recompute.blocks
-        packs = memory.spikes is not SpikeStore.float
-        self.keeper = SpikeKeeper(self, memory.spikes) if packs else None
+        self.keeper = SpikeKeeper(self) if memory.spikes is SpikeStore.bit else None
         if memory.recompute is not Recompute.none:
             inside = set(self.blocks.modules()) if self.recompute_blocks else set()
             for module in self.modules():
