@@ -15,13 +15,16 @@ MAY_IMPORT = {
     # What a room may know of the others; its own files, errors and suggest go without saying.
     "models": {"plugins"},
     "data": {"plugins"},
-    "energy": {"plugins", "files", "models.spike_ops"},
+    "energy": {"plugins", "files", "generators", "models.spike_ops"},
     "results": {"config", "style"},
-    "spikes": {"style", "energy.counter", "energy.fold", "models"},
-    "export": {"classifier", "config", "data", "files", "models", "provenance", "words"},
+    "spikes": {"style", "energy.counter", "energy.fold", "generators", "models"},
+    "export": {
+        *("classifier", "config", "data", "files", "generators", "models"),
+        *("provenance", "words"),
+    },
     "interop": {"config", "models", "module", "overrides", "words"},
     "callbacks": {
-        *("checkpoint", "config", "data", "energy", "files", "models", "plugins"),
+        *("checkpoint", "config", "data", "energy", "files", "generators", "models", "plugins"),
         *("provenance", "spikes"),
     },
 }

@@ -38,6 +38,7 @@ NOISE = "+callbacks.noise={_target_:misfortunes.Noise}"
         ("callbacks=ema", "callbacks.ema.decay=0.9"),
         SCALER,
         (NOISE,),
+        ("+trainer.val_check_interval=0.5", "ablation=rate_coding"),
     ],
     ids=lambda options: options[-1].partition("=")[0].strip("+~"),
 )
@@ -74,6 +75,20 @@ def test_the_loss_scale_goes_on(cli):
     assert cli("train", *SHORT, *SCALER, end)[0] == 143
     scaler = torch.load("run/checkpoints/last.ckpt", weights_only=True)["MixedPrecision"]
     assert scaler["scale"] > 8.0 and scaler["_growth_tracker"] > 0
+
+
+@pytest.mark.slow
+def test_a_test_draws_alike_after_a_stop(cli, tmp_path, monkeypatch):
+    """Stopped in the midst of the test and tested again: the same random spikes."""
+    for folder in ("whole", "stopped"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "whole")
+    assert cli("train", *SHORT, "ablation=rate_coding")[0] == 0
+    monkeypatch.chdir(tmp_path / "stopped")
+    end = "+callbacks.end={_target_:misfortunes.Signal,number:15,where:on_test_batch_end,epoch:3}"
+    assert cli("train", *SHORT, "ablation=rate_coding", end)[0] == 143
+    assert cli("train", *SHORT, "ablation=rate_coding")[0] == 0
+    assert outcome(Path()) == outcome(tmp_path / "whole")
 
 
 @pytest.mark.slow

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from saformer.generators import apart
+
 
 def first_nonfinite(backbone: nn.Module, x: Tensor) -> str:
     """The first place in the order of computation that is not finite, in words.
 
-    It leaves the network as it is, and needs no other rank.
+    It leaves the network and the generators as they are, and needs no other rank.
 
     Args:
         backbone: The network whose loss went bad.
@@ -33,7 +35,7 @@ def first_nonfinite(backbone: nn.Module, x: Tensor) -> str:
 
             handles.append(module.register_forward_hook(note))
     try:
-        with torch.no_grad(), _by_the_batch(backbone):
+        with torch.no_grad(), apart(), _by_the_batch(backbone):
             backbone(x)
     finally:
         for handle in handles:

@@ -23,6 +23,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from saformer.callbacks.checkpoint import WholeCheckpointIO, best_checkpoint
+from saformer.callbacks.draws import OwnDraws
 from saformer.callbacks.energy import EnergyMonitor
 from saformer.callbacks.progress import progress_bar
 from saformer.callbacks.results import ResultsWriter
@@ -217,7 +218,7 @@ def _test(
     log.info("%s   %s", describe(module), path)
     trainer = _build_trainer(
         config,
-        callbacks=[*callbacks, progress_bar()],
+        list(callbacks),
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -311,7 +312,7 @@ def _trainer(config: Config, run_dir: Path) -> pl.Trainer:
         callbacks.append(SpikeFigures(run_dir / "plots"))  # last: the results stand already
     trainer = _build_trainer(
         config,
-        callbacks=[*callbacks, progress_bar()],
+        callbacks,
         logger=False,
         default_root_dir=run_dir,
         # Lightning would add one of its own where none was asked for.
@@ -322,7 +323,7 @@ def _trainer(config: Config, run_dir: Path) -> pl.Trainer:
     return trainer
 
 
-def _build_trainer(config: Config, **arguments: Any) -> pl.Trainer:
+def _build_trainer(config: Config, callbacks: list[Callback], **arguments: Any) -> pl.Trainer:
     gpu = config.trainer.get("accelerator") != "cpu" and torch.cuda.is_available()
     if config.trainer.get("sync_batchnorm") and not gpu:
         log.warning("sync_batchnorm is for GPUs: each process normalises by its own images")
@@ -333,7 +334,8 @@ def _build_trainer(config: Config, **arguments: Any) -> pl.Trainer:
             "will be many times slower than with trainer.precision=32-true",
             config.trainer["precision"],
         )
-    trainer: pl.Trainer = build(config.trainer, **arguments)
+    callbacks = [OwnDraws(config.seed), *callbacks, progress_bar()]
+    trainer: pl.Trainer = build(config.trainer, callbacks=callbacks, **arguments)
     require_processes(trainer.num_devices, trainer.num_nodes)
     return trainer
 

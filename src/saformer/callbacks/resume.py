@@ -1,14 +1,13 @@
 """What an exact resume needs beyond Lightning's checkpoints."""
 
-import random
 import signal
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
-import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
+
+from saformer.generators import begin
 
 
 class ExactResume(Callback):
@@ -59,8 +58,4 @@ class ExactResume(Callback):
     ) -> None:
         # Not at the start of the epoch: then the loader still draws, but not in a resumed fit.
         if batch_idx == 0:
-            key = (self.seed, trainer.current_epoch, trainer.global_rank)
-            mixed = int(np.random.SeedSequence(key).generate_state(1)[0])
-            random.seed(mixed)
-            np.random.seed(mixed)
-            torch.manual_seed(mixed)
+            begin(self.seed, trainer.current_epoch, trainer.global_rank)

@@ -225,6 +225,8 @@ class SpikingDataModule(pl.LightningDataModule):
             collate_fn=_as_it_is,
             pin_memory=self._is_for_cuda(),
             persistent_workers=self.dataset.num_workers > 0,
+            # It draws a number at the start of each epoch, and not from what training draws from.
+            generator=torch.Generator().manual_seed(self.seed),
         )
 
     def _is_for_cuda(self) -> bool:

@@ -25,6 +25,7 @@ from saformer.energy.fanout import CONVS
 from saformer.energy.fold import EnergyError
 from saformer.energy.probe import NotFiniteError, Prober
 from saformer.energy.table import Kind, Layer, LayerTable, join_calls, merge
+from saformer.generators import apart
 from saformer.models.spike_ops import ResidualAdd, SpikeMask, SpikeMatMul, SpikeMax, SpikeSum
 
 NEURONS: tuple[type[nn.Module], ...] = (snn.SpikingNeuron, snn.LeakyParallel)
@@ -208,11 +209,11 @@ def coverage(model: nn.Module, batch: Tensor, table: LayerTable) -> float:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; each module gets its own mode back."""
+    """Evaluation mode without gradients; modes and generators are left as they were."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), apart():
             yield
     finally:
         for module, training in modes:

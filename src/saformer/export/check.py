@@ -11,6 +11,8 @@ import snntorch as snn
 import torch
 from torch import Tensor, nn
 
+from saformer.generators import apart
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -29,12 +31,11 @@ class Agreement:
 def compare(first: nn.Module, second: nn.Module, x: Tensor) -> Agreement:
     """Hold the logits [B, K] of two networks against each other.
 
-    Random spikes of rate coding are drawn alike for both; the generator is left as it was.
+    Random spikes of rate coding are drawn alike for both; the generators are left as they were.
     """
     logits = []
     for network in (first, second):
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with torch.no_grad(), apart(0):
             logits.append(network(x))
     one, two = logits
     changed = int((one.argmax(1) != two.argmax(1)).sum())
@@ -71,7 +72,7 @@ def look(network: nn.Module, x: Tensor) -> tuple[list[Values], list[Values]]:
     def giving(name: str) -> Callable[..., None]:
         return lambda layer, args, y: given.append(_values(name, y))
 
-    with ExitStack() as undo, torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with ExitStack() as undo, torch.no_grad(), apart():
         for name, layer in network.named_modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 undo.callback(layer.register_forward_pre_hook(taking(name)).remove)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from saformer.energy.counter import NEURONS
 from saformer.energy.fold import fold
+from saformer.generators import apart
 from saformer.models.attention.aggregation import CHANNELS, SpikeAggregation
 from saformer.models.attention.ssa import SSA
 from saformer.models.spike_ops import SpikeMask
@@ -79,7 +80,8 @@ class Recording:
 def record(network: nn.Module, images: Tensor) -> Recording:
     """Run some images through a network in evaluation mode, and note what it does.
 
-    The network is left as it was: no hook, no state, and nothing is drawn from torch's generators.
+    The network is left as it was: no hook and no state. Random spikes of rate coding are drawn
+    alike each time, and the generators are left as they were.
 
     Args:
         network: Its output is logits [T, B, K].
@@ -90,7 +92,7 @@ def record(network: nn.Module, images: Tensor) -> Recording:
     """
     assert not network.training, "a recording in training mode would change BatchNorm's statistics"
     recorder = _Recorder(len(images), getattr(network, "timesteps", None))
-    with ExitStack() as undo, torch.no_grad():
+    with ExitStack() as undo, torch.no_grad(), apart(0):
         for module, hook in recorder.hooks(network):
             undo.callback(module.register_forward_hook(hook).remove)
         # Not the call, so that a compiled network runs eagerly: hooks would have it recompiled.
