@@ -19,7 +19,7 @@ def begin(*key: int | str) -> None:
     Args:
         key: What the numbers depend on: numbers of 0 or more, and words.
     """
-    numbers = [int.from_bytes(k.encode()) if isinstance(k, str) else k for k in key]
+    numbers = [int.from_bytes(k.encode(), "big") if isinstance(k, str) else k for k in key]
     mixed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
     random.seed(mixed)
     np.random.seed(mixed)
