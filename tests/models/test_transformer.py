@@ -196,6 +196,36 @@ def test_preset_for_events(backbone):
             model(images(3, 128, 2).unflatten(0, (1, 3)))
 
 
+@pytest.mark.parametrize("words", [(), ("attention.operator=mean",), ("model=qkformer_4_384",)])
+@pytest.mark.parametrize(
+    "shape", [(2, 1, 32, 64), (2, 1, 64, 64), (2, 3, 32, 32), (1, 32, 32), (2, 4, 1, 16, 16)]
+)
+def test_other_images_than_it_was_built_for(backbone, words, shape):
+    """Convolutions would take them, and masks by their number of tokens be wrong."""
+    size = ("dataset.image_size=32", "model.patch_size=4", "model.dim=64", "model.num_heads=4")
+    model = backbone(*words, *size[: 1 if words == ("model=qkformer_4_384",) else None])
+    assert model(torch.rand(1, 1, 32, 32)).shape == (4, 1, 10)
+    with pytest.raises(ValueError) as error:
+        model(torch.rand(shape))
+    rule = (
+        "the input must be [B, 1, 32, 32] or [B, 4, 1, 32, 32], for which the network was built, "
+    )
+    assert str(error.value) == f"{rule}not {list(shape)}"
+
+
+def test_a_compiled_or_exported_network_checks_its_input(backbone):
+    """The number of images may change in both, and their size in neither."""
+    model = backbone().eval()
+    x = torch.rand(2, 1, 8, 8)
+    dynamic = ({0: torch.export.Dim("B", min=2)},)
+    exported = torch.export.export(model, (x,), dynamic_shapes=dynamic).module()
+    for batch in (2, 5):
+        x = torch.rand(batch, 1, 8, 8)
+        assert torch.equal(exported(x), model(x))
+    with pytest.raises(Exception, match="8"):
+        exported(torch.rand(2, 1, 16, 16))
+
+
 @pytest.mark.parametrize(("size", "patch"), [(8, 1), (8, 2), (16, 2), (28, 4), (64, 8), (64, 4)])
 def test_the_stem_is_chosen_by_patch_size(backbone, size, patch):
     """The token grid is the image side over the patch size."""

@@ -32,8 +32,10 @@ class SpikingTransformer(nn.Module):
     """Spiking vision transformer: images to logits at every timestep, [T, B, K].
 
     Takes float images [B, C, H, W], which are shown T times (direct encoding) or, with
-    `model.encoding=rate`, turned into T random maps of spikes; or event frames [B, T, C, H, W]. A
-    forward pass starts from zero state and leaves none.
+    `model.encoding=rate`, turned into T random maps of spikes; or event frames [B, T, C, H, W]. An
+    input of another size than it was built for is refused: convolutions would take it, but masks
+    that depend on the number of tokens would be wrong. A forward pass starts from zero state and
+    leaves none.
 
     Convolution and linear weights start from a normal distribution of standard deviation 0.02 cut
     off at two of them, biases at zero, BatchNorm at scale one and shift zero, as in
@@ -70,6 +72,7 @@ class SpikingTransformer(nn.Module):
         rule = f"be divisible by model.patch_size={model.patch_size}"
         require(divisible, "dataset.image_size", rule, image_size)
         self.timesteps = timesteps
+        self.image_shape = (in_channels, image_size, image_size)
         self.encoding = model.encoding
         num_tokens = (image_size // model.patch_size) ** 2
         if model.stages is None:
@@ -103,7 +106,16 @@ class SpikingTransformer(nn.Module):
 
         Images are repeated, or give a spike at each step with the probability of their pixel in
         0..1, independently: rate coding, as `snntorch.spikegen.rate` has it.
+
+        Raises:
+            ValueError: The network was built for an input of another shape.
         """
+        if x.ndim not in (4, 5) or x.shape[-3:] != self.image_shape:
+            shape = ", ".join(map(str, self.image_shape))
+            raise ValueError(
+                f"the input must be [B, {shape}] or [B, {self.timesteps}, {shape}], for which the "
+                f"network was built, not {list(x.shape)}"
+            )
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
             x = x.expand(self.timesteps, *x.shape)
