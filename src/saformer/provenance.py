@@ -23,6 +23,7 @@ PACKAGES = (
     "saformer",
     "torch",
     "torchvision",
+    "numpy",
     "lightning",
     "hydra-core",
     "omegaconf",
