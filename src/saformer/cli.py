@@ -29,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from saformer import cluster
 from saformer.config import VERSION_BASE, Config, check, conf_dir
 from saformer.errors import SettingError, UserError
-from saformer.overrides import explain, is_complaint, restore
+from saformer.overrides import at_home, explain, is_complaint, restore
 from saformer.sweep import Multirun, note_failure, require_multirun, require_same_run
 
 # Why a file cannot be written: disk full, quota, limit, read-only, permission, a file in the way.
@@ -135,6 +135,7 @@ def _checkpoint(composed: DictConfig) -> tuple[Config, dict[str, Any]]:
 
 def _run(config_name: str, task: Callable[[DictConfig], float | tuple[float, ...]]) -> None:
     """Run `task` under Hydra and turn the user's mistakes into one line."""
+    sys.argv[1:] = map(at_home, sys.argv[1:])
     _speak_in_any_locale()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that the wording is ours
     # Hydra's parser stops reading overrides at a flag: `seed=1 -m timesteps=1,2` would be refused.
@@ -230,7 +231,7 @@ def _call(command: Callable[[list[str]], int]) -> NoReturn:
     """Carry out a command line that is not Hydra's, and exit with its code."""
     _speak_in_any_locale()
     try:
-        code = command(sys.argv[1:])
+        code = command([at_home(word) for word in sys.argv[1:]])
     except (UserError, HydraException, OmegaConfBaseException, OSError, KeyboardInterrupt) as error:
         _stop(error)
     sys.exit(code)

@@ -6,6 +6,7 @@ imports torch, so `--cfg job`, `--help` and tab completion answer at once.
 
 import logging
 import math
+import os
 from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
 from functools import cache
@@ -29,6 +30,8 @@ from saformer.suggest import suggest
 log = logging.getLogger(__name__)
 
 VERSION_BASE = "1.3"
+PLACES = ("data_dir", "dataset.root", "dataset.cache_dir", "ckpt_path")
+"""Settings that are files or folders; a `~` at their start is the home folder."""
 COUNTED = ("energy/", "rate/", "neurons/")  # metrics that are there where energy is counted
 MEASURED = ("train/loss", "val/loss", "val/top1", "val/top5")
 
@@ -291,6 +294,10 @@ def check(composed: DictConfig) -> Config:
     """
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Config), composed)
+        for name in PLACES:
+            place = OmegaConf.select(merged, name)
+            if isinstance(place, str):
+                OmegaConf.update(merged, name, os.path.expanduser(place))
         config = OmegaConf.to_object(merged)
     except ConfigKeyError as error:
         raise SettingError(unknown_setting(error.full_key or "")) from None

@@ -2,6 +2,7 @@
 Hydra's in plain words.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,14 @@ from hydra.errors import HydraException, InstantiationException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from saformer.config import VERSION_BASE, conf_dir, setting_names, unknown_setting
+from saformer.config import (
+    PLACES,
+    VERSION_BASE,
+    conf_dir,
+    options,
+    setting_names,
+    unknown_setting,
+)
 from saformer.errors import SettingError
 from saformer.suggest import suggest
 
@@ -54,6 +62,12 @@ def compose(words: list[str], name: str = "train") -> DictConfig:
         if is_complaint(error):
             raise SettingError(explain(error)) from None
         raise
+
+
+def at_home(word: str) -> str:
+    """A word of a command line whose value begins with `~`, as a shell has it at a word's start."""
+    match = re.fullmatch(r"""([^=~]+=["']?)(~.*)""", word, re.DOTALL)
+    return match[1] + os.path.expanduser(match[2]) if match else word
 
 
 def is_complaint(error: BaseException) -> bool:
@@ -126,7 +140,8 @@ def _cannot_build(error: InstantiationException) -> str:
 def restore(saved: dict[str, Any], composed: DictConfig, overrides: list[str]) -> DictConfig:
     """The configuration in a checkpoint, changed by what was typed and nothing else.
 
-    But for `trainer`, which is composed here: of the checkpoint's it takes the precision alone.
+    But for what is this machine's: the places that its conf/local names, and `trainer`, which is
+    composed here and takes of the checkpoint's the precision alone.
 
     Args:
         saved: Settings of the training run.
@@ -146,8 +161,12 @@ def restore(saved: dict[str, Any], composed: DictConfig, overrides: list[str]) -
         if name not in restored:  # a setting younger than the checkpoint
             restored[name] = node
     typed = OverridesParser.create().parse_overrides(overrides)
-    if any(override.key_or_group == "data_dir" for override in typed):
+    here = _places_here()
+    if "data_dir" in here | {override.key_or_group for override in typed}:
         _move_data(restored.dataset, saved["data_dir"], composed.data_dir)
+    for name in here:
+        if OmegaConf.select(restored, name) is not None:  # a dataset that has such a place
+            OmegaConf.update(restored, name, OmegaConf.select(composed, name))
     for override in typed:
         key = override.key_or_group
         if key in ("experiment", "ablation"):
@@ -159,6 +178,13 @@ def restore(saved: dict[str, Any], composed: DictConfig, overrides: list[str]) -
         value = OmegaConf.select(composed, key)
         OmegaConf.update(restored, key, value, merge=False, force_add=True)
     return restored
+
+
+def _places_here() -> set[str]:
+    """The places that conf/local/default.yaml names."""
+    path = options("local").get("default")
+    local = OmegaConf.load(path) if path else OmegaConf.create()
+    return {name for name in PLACES if OmegaConf.select(local, name) is not None}
 
 
 def _move_data(dataset: DictConfig, before: str, now: str) -> None:

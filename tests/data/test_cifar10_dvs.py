@@ -200,6 +200,21 @@ def test_an_evaluation_finds_data_that_moved(trained, cli):
     assert not Path("data").exists()
 
 
+def test_an_evaluation_finds_the_data_of_its_machine(trained, cli):
+    """What conf/local says of places holds for a checkpoint from elsewhere, unless one is typed."""
+    Path("data").rename("elsewhere")
+    Path("conf/local").mkdir(parents=True)
+    local = Path("conf/local/default.yaml")
+    local.write_text("# @package _global_\ndata_dir: elsewhere\n")
+    assert cli("eval", BEST)[0] == 0
+    code, _, err = cli("eval", BEST, "data_dir=nowhere")
+    assert code == 2 and err.startswith("error: nowhere/cifar10_dvs: expected folders")
+    Path("elsewhere/cache").rename("fast")
+    local.write_text(local.read_text() + "dataset:\n  cache_dir: fast\n")
+    assert cli("eval", BEST)[0] == 0
+    assert not Path("data").exists() and not Path("elsewhere/cache").exists()
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
