@@ -3,14 +3,17 @@
 import os
 import pickle
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from saformer.data.module import SpikingDataModule
 from saformer.data.readers import read
-from saformer.data.settings import DatasetConfig
+from saformer.data.settings import AugmentConfig, DatasetConfig
+from saformer.data.splits import digest_of
 from saformer.errors import DataError
 
 ROWS = 20
@@ -74,8 +77,13 @@ def name(request) -> str:
 @pytest.fixture
 def folder(name, tmp_path) -> Path:
     """The unpacked archive, with few images."""
+    return write(name, tmp_path)
+
+
+def write(name: str, root: Path) -> Path:
+    """Files of random pictures in the archive's folder."""
     inside, files = FILES[name]
-    folder = tmp_path / inside
+    folder = root / inside
     folder.mkdir()
     for seed, file in enumerate(files):
         dump(folder / file, batch(name, seed))
@@ -118,6 +126,39 @@ def test_files_of_python_3_are_read_too(name, folder):
         (folder / file).write_bytes(pickle.dumps(contents, protocol=4))
     after = read(config(name, folder), 4)
     assert torch.equal(before.x, after.x) and torch.equal(before.y, after.y)
+
+
+def digests(root: Path) -> dict[str, str]:
+    """Those of CIFAR-10's three sets."""
+    of = replace(config("cifar10", root), val_fraction=0.5)
+    data = SpikingDataModule(of, AugmentConfig(), seed=0, timesteps=4)
+    data.setup()
+    return {part: data.describe()[part]["digest"] for part in ("train", "val", "test")}
+
+
+def test_a_digest_is_of_images_and_not_of_their_places(tmp_path):
+    """Two files exchanged make other training and validation sets of as many images."""
+    folder = write("cifar10", tmp_path)
+    before = digests(tmp_path)
+    one, two, kept = (folder / name for name in ("data_batch_1", "data_batch_2", "kept"))
+    one.rename(kept)
+    two.rename(one)
+    kept.rename(two)
+    after = digests(tmp_path)
+    assert after["test"] == before["test"]
+    assert after["train"] != before["train"] and after["val"] != before["val"]
+
+
+def test_the_two_have_digests_of_their_own(tmp_path):
+    """The test images of CIFAR-10 are not those of CIFAR-100, nor the same under other classes."""
+    found = set()
+    for name in FILES:
+        write(name, tmp_path)
+        source = read(config(name, tmp_path), 4)
+        found.add(digest_of(source.test, source.y.numpy(), source.identify))
+        relabelled = source.y.flip(0).numpy()
+        found.add(digest_of(source.test, relabelled, source.identify))
+    assert len(found) == 4
 
 
 def change(**changes):

@@ -182,25 +182,24 @@ def _check_items(config: Config) -> None:
     import numpy as np
 
     from saformer.data import readers
-    from saformer.data.splits import choose_test, digest
+    from saformer.data.splits import choose_test, digest_of
 
     dataset = config.dataset
     index = getattr(readers.find(dataset), "index", None)
     fingerprint = None
     if index is not None:  # without reading what takes long
         found = index(dataset)
-        names, labels, fingerprint = found.names, found.labels, found.fingerprint
-        test = np.flatnonzero(choose_test(dataset, names, labels, found.test))
+        identify, labels, fingerprint = found.names.__getitem__, found.labels, found.fingerprint
+        test = np.flatnonzero(choose_test(dataset, found.names, labels, found.test))
     else:
         source = readers.read(dataset, config.timesteps)
-        labels, test = source.y.numpy(), source.test
-        names = source.names or [str(number) for number in range(len(labels))]
+        identify, labels, test = source.identify, source.y.numpy(), source.test
     counts = np.unique(labels, return_counts=True)[1]
     each = f"{counts.min()}" + (f" to {counts.max()}" if counts.max() > counts.min() else "")
     print(f"  {len(labels)} items: {len(counts)} classes of {each}")
     print(
         f"  split {dataset.split.value}: {len(labels) - len(test)} for training and validation, "
-        f"{len(test)} for testing (digest {digest([names[i] for i in test])})"
+        f"{len(test)} for testing (digest {digest_of(test, labels, identify)})"
     )
     if dataset.cache_dir is not None:
         _check_caches(dataset, fingerprint)

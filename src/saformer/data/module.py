@@ -20,7 +20,7 @@ from saformer.data.readers import read
 from saformer.data.sets import ArraySet, Batch, EpochSampler, ImageSet, ShareSampler
 from saformer.data.settings import AugmentConfig, DatasetConfig
 from saformer.data.source import Items, Source
-from saformer.data.splits import digest, stratified
+from saformer.data.splits import digest, digest_of, stratified
 from saformer.errors import CheckpointError, DataError, require
 
 
@@ -64,13 +64,14 @@ class SpikingDataModule(pl.LightningDataModule):
         source = read(self.dataset, self.timesteps)
         train, val = self._split(source)
         parts = {"train": train, "val": val, "test": source.test}
-        names = source.names or [str(i) for i in range(len(source.y))]
+        labels = source.y.numpy()
         self._sets = {name: self._set(source, items, name) for name, items in parts.items()}
         self._described = {
             "dataset": self.dataset.name,
             "split": self.dataset.split.value,
+            "digest_of": source.digest_of,
             **{
-                name: {"size": len(items), "digest": digest([names[i] for i in items])}
+                name: {"size": len(items), "digest": digest_of(items, labels, source.identify)}
                 for name, items in parts.items()
             },
             **source.facts,
@@ -104,7 +105,7 @@ class SpikingDataModule(pl.LightningDataModule):
         Raises:
             CheckpointError: One of them holds other items.
         """
-        now = self.describe()
+        now = self.describe() if "digest_of" in state_dict else self._described_by_names_alone()
         for name in sets:
             before = state_dict[name]
             if before != now[name]:
@@ -114,6 +115,18 @@ class SpikingDataModule(pl.LightningDataModule):
                     f"has {now[name]['size']} and {now[name]['digest']}: restore the files and the "
                     "settings of dataset"
                 )
+
+    def _described_by_names_alone(self) -> dict[str, Any]:
+        """As older checkpoints do, whose digest is of names, or of numbers where there are none."""
+        assert self._source is not None
+        names = self._source.names
+        return {
+            name: {
+                "size": len(part),
+                "digest": digest([names[i] if names else str(i) for i in part.items.tolist()]),
+            }
+            for name, part in self._sets.items()
+        }
 
     def train_dataloader(self) -> DataLoader[Batch]:
         sampler = EpochSampler(self._sets["train"], *self._ranks(), seed=self.seed)

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from saformer.data.cache import build_once, cache_dir_of, new_array, open_array, read_meta
+from saformer.data.door import check_labels, check_names, fault, kind
 from saformer.data.events import Events, to_frames, validate
 from saformer.data.progress import progress
 from saformer.data.settings import BadRecordings, DatasetConfig, EventConfig, Resize
@@ -59,6 +60,27 @@ def event_settings(config: DatasetConfig) -> EventConfig:
     return config.events
 
 
+def check_recordings(recordings: Recordings, config: DatasetConfig) -> None:
+    """Hold an index against itself: only some of it is left in the frames that the door sees.
+
+    Raises:
+        SettingError: It has more classes than the settings say.
+        DataError: Its parts do not fit together.
+    """
+    count, labels, test = len(recordings.names), recordings.labels, recordings.test
+    check_names(recordings.names, count, config)
+    if len(recordings.paths) != count:
+        raise fault(config, f"{count} paths", f"{len(recordings.paths)}", "Give one for each name.")
+    if not isinstance(labels, np.ndarray) or labels.dtype != np.int64:
+        fix = "Give np.array(numbers, dtype=np.int64)."
+        raise fault(config, "labels as int64 [N]", kind(labels), fix)
+    check_labels(labels, count, config)
+    is_mask = isinstance(test, np.ndarray) and test.dtype == np.bool_ and test.shape == (count,)
+    if test is not None and not is_mask:
+        fix = "Say of each recording whether it is tested on, or give None."
+        raise fault(config, f"test as bool [{count}]", kind(test), fix)
+
+
 def read_recordings(config: DatasetConfig, recordings: Recordings, timesteps: int) -> Source:
     """Frames of all recordings, from the cache or into it, and the split.
 
@@ -68,9 +90,11 @@ def read_recordings(config: DatasetConfig, recordings: Recordings, timesteps: in
         timesteps: Frames T of a recording.
 
     Raises:
-        DataError: A recording is damaged, or the cache cannot be written.
+        DataError: A recording is damaged, the index contradicts itself, or the cache cannot be
+            written.
         SettingError: The split cannot be made, or frames be larger than the sensor.
     """
+    check_recordings(recordings, config)
     events, size = event_settings(config), recordings.sensor
     rule = f"be at most {size}, the side of the sensor"
     require(config.image_size <= size, "dataset.image_size", rule, config.image_size)

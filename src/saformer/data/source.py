@@ -1,5 +1,7 @@
 """What every reader gives: all items of a dataset, their classes, and who is tested on."""
 
+import hashlib
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,9 +28,27 @@ class Source:
     test: Items
     """Numbers of the items for testing."""
     names: list[str] | None = None
-    """Name of each item where it has one; a split's digest is of names, else of numbers."""
+    """Name of each item where it has one, no two alike; a split's digest is of these."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What run.json should say of the files."""
+    """What run.json should say of the files: plain values."""
+
+    @property
+    def digest_of(self) -> str:
+        """What a split's digest is of."""
+        return "class and bytes" if self._are_nameless else "class and name"
+
+    @property
+    def _are_nameless(self) -> bool:
+        return self.names is None and isinstance(self.x, Tensor)
+
+    def identify(self, item: int) -> str:
+        """What an item is told by, wherever it stands: its name, its file, or else its bytes."""
+        if self.names is not None:
+            return self.names[item]
+        if isinstance(self.x, ImageFiles):
+            return os.fsdecode(self.x.files[item])
+        values = self.x[item].contiguous().view(-1).view(torch.uint8)
+        return hashlib.sha256(values.numpy().data).hexdigest()
 
 
 def in_two_parts(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> Source:

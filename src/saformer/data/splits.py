@@ -1,4 +1,4 @@
-"""Which items are tested on and which held out, by name, and stamped with a digest.
+"""Which items are tested on and which held out, and the digest that a choice is stamped with.
 
 CIFAR10-DVS was published without a split, and "9:1" in papers is at least three different ones:
 
@@ -12,7 +12,7 @@ CIFAR10-DVS was published without a split, and "9:1" in papers is at least three
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,3 +117,17 @@ def stratified(
 def digest(items: Sequence[str]) -> str:
     """Short name of a set of item names: the same set has the same digest everywhere."""
     return hashlib.sha256("\n".join(sorted(items)).encode()).hexdigest()[:12]
+
+
+def digest_of(items: Items, labels: NDArray[np.int64], identify: Callable[[int], str]) -> str:
+    """The digest of items by class and name.
+
+    Args:
+        items: Their numbers.
+        labels: Class numbers of all [N].
+        identify: What tells an item from the others, as `Source.identify`.
+    """
+    classes = labels[items].tolist()
+    return digest(
+        [f"{label} {identify(item)}" for label, item in zip(classes, items.tolist(), strict=True)]
+    )

@@ -11,10 +11,8 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from saformer.data.settings import DatasetConfig, Resize, Split
+from saformer.data.door import check_source
+from saformer.data.settings import DatasetConfig, Split
 from saformer.data.source import Source
 from saformer.errors import SettingError, require
 from saformer.plugins import locate
@@ -67,30 +65,10 @@ def read(config: DatasetConfig, timesteps: int) -> Source:
 
     Raises:
         SettingError: There is no reader of that name, or its data has another shape than `config`.
-        DataError: The files are missing or damaged.
+        DataError: The files are missing or damaged, or what the reader made of them contradicts
+            itself (`saformer.data.door`).
     """
     if config.events is None:
         rule = f"be official for {config.name}, whose test set was published"
         require(config.split is Split.official, "dataset.split", rule, config.split)
-    source: Source = find(config).read(config, timesteps)
-    if config.events is not None:
-        rule = f"be null for {config.name}, which is images"
-        require(len(source.x.shape) == 5, "dataset.events", rule, "set")
-    else:
-        rule = f"be set for {config.name}, which is frames of events"
-        require(len(source.x.shape) == 4, "dataset.events", rule, "null")
-    if isinstance(source.x, Tensor):
-        ok, expected = source.x.dtype is torch.uint8, "name a reader that gives uint8"
-        require(ok or config.events is not None, "dataset.reader", expected, source.x.dtype)
-    channels, side = source.x.shape[-3], source.x.shape[-1]
-    if config.events is not None and config.events.resize is Resize.bilinear:
-        side = config.image_size  # the device resizes
-    for name, value, found in (
-        ("in_channels", config.in_channels, channels),
-        ("image_size", config.image_size, side),
-    ):
-        require(value == found, f"dataset.{name}", f"be {found} for {config.name}", value)
-    classes = 1 + int(source.y.max())
-    rule = f"be at least {classes} for {config.name}"
-    require(config.num_classes >= classes, "dataset.num_classes", rule, config.num_classes)
-    return source
+    return check_source(find(config).read(config, timesteps), config, timesteps)
