@@ -35,11 +35,8 @@ class Source:
     @property
     def digest_of(self) -> str:
         """What a split's digest is of."""
-        return "class and bytes" if self._are_nameless else "class and name"
-
-    @property
-    def _are_nameless(self) -> bool:
-        return self.names is None and isinstance(self.x, Tensor)
+        nameless = self.names is None and isinstance(self.x, Tensor)
+        return "class and bytes" if nameless else "class and name"
 
     def identify(self, item: int) -> str:
         """What an item is told by, wherever it stands: its name, its file, or else its bytes."""
