@@ -1,21 +1,103 @@
 """Exponential moving average of the weights."""
 
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from saformer.errors import require
 
 
 class WeightAverage(EMAWeightAveraging):
-    """Lightning's EMAWeightAveraging, except that the average is tested after a training.
+    """Lightning's EMAWeightAveraging, which right from its start is the better network.
 
-    A checkpoint holds the average, and beside it the weights as trained, to go on from. Lightning's
-    test right after a training loads the latter, any later test the former.
+    - The decay warms up, min(decay, (1 + n) / (10 + n)) after n updates, so that a short training
+      is not averaged with its first weights.
+    - Buffers are copied: the running statistics of BatchNorm are an average already.
+    - Before the first update there is no average. Weights are validated, kept and tested as they
+      are trained.
+    - A test right after the training is of the average, as any later test is. A checkpoint holds
+      the average, and beside it the weights as trained, to go on from; Lightning would test these.
+
+    Args:
+        decay: What the average keeps of itself in an update, once warmed up; 0 to 1.
+        update_every_n_steps: Steps of the optimizer from one update to the next.
+        update_starting_at_step: First step, counted from 0, whose weights are averaged.
+        update_starting_at_epoch: First epoch, counted from 0, whose weights are averaged.
+        device: Where the average is kept; by default where the network is.
+
+    Raises:
+        SettingError: A value is out of its range.
     """
+
+    def __init__(
+        self,
+        decay: float = 0.999,
+        update_every_n_steps: int = 1,
+        update_starting_at_step: int | None = None,
+        update_starting_at_epoch: int | None = None,
+        device: str | None = None,
+    ) -> None:
+        require(0 <= decay <= 1, "callbacks.ema.decay", "be 0 to 1", decay)
+        steps = "callbacks.ema.update_every_n_steps"
+        require(update_every_n_steps > 0, steps, "be at least 1", update_every_n_steps)
+        super().__init__(
+            device=device,
+            use_buffers=False,  # which copies them
+            decay=decay,
+            update_every_n_steps=update_every_n_steps,
+            update_starting_at_step=update_starting_at_step,
+        )
+        self._kwargs["avg_fn"] = partial(_average, decay)
+        self._first_epoch = update_starting_at_epoch or 0
+        self._epoch = 0
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._epoch = trainer.current_epoch
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        # Given the epoch to start at, Lightning would update from the first step on all the same.
+        started = self._epoch >= self._first_epoch
+        return started and step_idx is not None and super().should_update(step_idx)
+
+    def _begun(self) -> bool:
+        """Whether there is an average."""
+        average = self._average_model
+        return average is not None and bool(average.n_averaged)
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._begun():
+            super().on_validation_epoch_start(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._begun():
+            super().on_validation_epoch_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._begun():
+            super().on_train_end(trainer, pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        trained = checkpoint["state_dict"]
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        if not self._begun():
+            checkpoint["state_dict"] = trained
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         if trainer.state.fn is TrainerFn.FITTING:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+
+def _average(decay: float, average: Tensor, weights: Tensor, updates: Tensor) -> Tensor:
+    """The average after one more update, of which there were `updates`."""
+    kept = ((1 + updates) / (10 + updates)).clamp(max=decay)  # without asking a GPU for a number
+    return average + (1 - kept) * (weights - average)
