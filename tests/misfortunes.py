@@ -115,17 +115,3 @@ class Stop(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.validation and trainer.current_epoch == self.epoch:
             trainer.should_stop = True
-
-
-class EndAfter(Callback):
-    """Ends a training after some epochs, in the middle of its schedule.
-
-    Args:
-        epochs: How many.
-    """
-
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        trainer.should_stop = trainer.current_epoch + 1 == self.epochs

@@ -25,6 +25,7 @@ from rich.console import Console
 from saformer.callbacks.checkpoint import WholeCheckpointIO, best_checkpoint
 from saformer.callbacks.draws import OwnDraws
 from saformer.callbacks.energy import EnergyMonitor
+from saformer.callbacks.norms import FreshStatistics
 from saformer.callbacks.progress import progress_bar
 from saformer.callbacks.results import ResultsWriter
 from saformer.callbacks.resume import ExactResume
@@ -39,6 +40,7 @@ from saformer.checkpoint import (
 from saformer.cluster import require_processes
 from saformer.config import Config, build, to_dict
 from saformer.data.module import SpikingDataModule
+from saformer.energy.silence import silence
 from saformer.errors import UserError, require
 from saformer.files import write_json
 from saformer.logger import build_logger, finish
@@ -120,7 +122,7 @@ def _train(config: Config, run_dir: Path) -> None:
         finish()
     scores = _scores(tested)
     shown = os.path.relpath(chosen or run_dir)
-    log.info("test acc %.2f %%   %s", 100 * scores["test/top1"], shown)
+    _tell(scores, silence(scores, module.same_logits, "test"), shown)
 
 
 def evaluate(config: Config, checkpoint: dict[str, Any]) -> float:
@@ -137,11 +139,12 @@ def evaluate(config: Config, checkpoint: dict[str, Any]) -> float:
         UserError: The weights do not fit the settings, or the data cannot be read.
     """
     data = _data(config, checkpoint)
-    scores = _test(config, checkpoint, data)
+    scores, words = _test(config, checkpoint, data)
     result = _beside_run(config, "eval").with_suffix(".json")
-    log.info("test acc %.2f %%   %s", 100 * scores["test/top1"], os.path.relpath(result))
+    _tell(scores, words, os.path.relpath(result))
     if getattr(rank_zero_only, "rank", 0) == 0:
-        write_json(result, {**scores, "data": data.describe(), "config": to_dict(config)})
+        facts = {"silence": words, "data": data.describe(), "config": to_dict(config)}
+        write_json(result, {**scores, **facts})
     return scores["test/top1"]
 
 
@@ -159,14 +162,14 @@ def report_energy(config: Config, checkpoint: dict[str, Any]) -> float:
         UserError: As of `evaluate`, or the network cannot be counted.
     """
     monitor = _energy_monitor(config, _beside_run(config, "energy"))
-    scores = _test(config, checkpoint, _data(config, checkpoint), monitor)
+    scores, words = _test(config, checkpoint, _data(config, checkpoint), monitor)
     if monitor.table is not None and getattr(rank_zero_only, "rank", 0) == 0:
         from saformer.energy import report
 
         # Without a terminal rich would squeeze the tables into 80 columns.
         console = Console(width=None if sys.stdout.isatty() else 120)
         console.print(*report.terminal(monitor.table, config.energy), sep="\n")
-    log.info("test acc %.2f %%   %s", 100 * scores["test/top1"], os.path.relpath(monitor.folder))
+    _tell(scores, words, os.path.relpath(monitor.folder))
     return scores["energy/total_mJ"]
 
 
@@ -208,8 +211,8 @@ def _data(config: Config, checkpoint: dict[str, Any]) -> SpikingDataModule:
 
 def _test(
     config: Config, checkpoint: dict[str, Any], data: SpikingDataModule, *callbacks: Callback
-) -> dict[str, float]:
-    """Scores of a checkpoint on the test images."""
+) -> tuple[dict[str, float], list[str]]:
+    """Scores of a checkpoint on the test images, and words if it is silent."""
     quiet()
     path = config.ckpt_path or ""
     pl.seed_everything(config.seed, workers=True, verbose=False)
@@ -223,7 +226,8 @@ def _test(
         enable_checkpointing=False,
         enable_model_summary=False,
     )
-    return _scores(trainer.test(module, data, verbose=False))
+    scores = _scores(trainer.test(module, data, verbose=False))
+    return scores, silence(scores, module.same_logits, "test")
 
 
 def _scores(tested: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -231,6 +235,12 @@ def _scores(tested: Sequence[Mapping[str, float]]) -> dict[str, float]:
     if not tested:
         raise UserError("no test batch ran, so there is no result: drop trainer.limit_test_batches")
     return {name: float(value) for name, value in tested[0].items()}
+
+
+def _tell(scores: Mapping[str, float], words: list[str], place: str) -> None:
+    """The last line of a command that tested a network."""
+    but = "".join(f", but {one}" for one in words)
+    log.info("test acc %.2f %%%s   %s", 100 * scores["test/top1"], but, place)
 
 
 def _beside_run(config: Config, what: str) -> Path:
@@ -298,7 +308,7 @@ def _logger(config: Config, run_dir: Path, saved: dict[str, Any]) -> Logger | No
 
 
 def _trainer(config: Config, run_dir: Path) -> pl.Trainer:
-    callbacks: list[Callback] = []
+    callbacks: list[Callback] = [FreshStatistics()]  # before what averages or keeps the statistics
     for name, node in config.callbacks.items():
         is_node = isinstance(node, dict) and "_target_" in node
         require(is_node, f"callbacks.{name}", "name a class with _target_", node)

@@ -19,6 +19,7 @@ from saformer.create import build_backbone
 from saformer.diagnose import first_nonfinite
 from saformer.errors import TrainingStopped
 from saformer.models.surrogate import state_dtype
+from saformer.same_logits import SameLogits
 from saformer.schedule import EpochSchedule, keep_settings, lr_at
 
 
@@ -79,6 +80,9 @@ class SAFormerModule(pl.LightningModule):
         """Whether a callback wants to stop within the epoch under way."""
         self._unchecked: list[tuple[Tensor, Tensor]] = []
         """Losses since the last step of the optimizer, and the batches that they are of."""
+        self._logits = SameLogits(num_classes)
+        self.same_logits = False
+        """Whether those of the last validation or test were the same for all images."""
         self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
         self.val_accuracy = accuracy.clone(prefix="val/")
         self.test_accuracy = accuracy.clone(prefix="test/")
@@ -145,11 +149,25 @@ class SAFormerModule(pl.LightningModule):
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._evaluate("test/loss", self.test_loss, self.test_accuracy, *batch)
 
+    def on_validation_epoch_start(self) -> None:
+        self._logits.reset()
+
+    def on_test_epoch_start(self) -> None:
+        self._logits.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        self.same_logits = bool(self._logits.compute())
+
+    def on_test_epoch_end(self) -> None:
+        self.same_logits = bool(self._logits.compute())
+
     def _evaluate(
         self, name: str, mean: MeanMetric, accuracy: MetricCollection, x: Tensor, y: Tensor
     ) -> None:
         if len(x):  # the share of a process may have ended before that of another
-            logits = self(x)
+            by_time = self.backbone(x)
+            logits = _mean_over_time(by_time)
+            self._logits.update(logits, by_time.dtype)
             loss = F.cross_entropy(logits, y)
             if not torch.isfinite(loss):  # before a bad model reaches a checkpoint
                 raise TrainingStopped(self._what_went_wrong(loss, x))

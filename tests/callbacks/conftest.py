@@ -56,12 +56,13 @@ def fit() -> Callable:
         seed: int = 0,
         ckpt_path: Path | None = None,
         test: bool = True,
+        best: ModelCheckpoint | None = None,
         **options,
     ) -> pl.Trainer:
         pl.seed_everything(seed, verbose=False)
         run_dir.mkdir(exist_ok=True)
         keep = {"dirpath": run_dir / "checkpoints", "enable_version_counter": False}
-        best = ModelCheckpoint(filename="best", monitor="val/top1", mode="max", **keep)
+        best = best or ModelCheckpoint(filename="best", monitor="val/top1", mode="max", **keep)
         # `save_last=True` of the above would write last.ckpt only when the best improves.
         last = ModelCheckpoint(filename="last", **keep)
         trainer = pl.Trainer(

@@ -165,7 +165,7 @@ def test_a_short_run_is_no_coin_toss(cli):
     from pathlib import Path
 
     words = ("logger=none", "callbacks=none", "energy.enabled=false", "hydra.run.dir=run")
-    cut = "+callbacks.end={_target_:misfortunes.EndAfter,epochs:2}"
+    cut = "+callbacks.end={_target_:misfortunes.Stop,epoch:1,batch:0}"
     code, _out, err = cli("train", *words, cut)
     assert (code, err) == (0, "")
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]

@@ -1,6 +1,7 @@
 """Checkpoints of a run, from which it goes on exactly, in whatever folder."""
 
 import io
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 from saformer.checkpoint import LAST, PREVIOUS
 from saformer.files import write_whole
@@ -39,8 +41,25 @@ def best_checkpoint(trainer: pl.Trainer) -> ModelCheckpoint | None:
     return next((one for one in kept if one.monitor is not None), kept[0] if kept else None)
 
 
+def as_good(now: float, before: float, mode: str) -> bool:
+    """Whether a later epoch takes the place of the best before it, by the metric that is watched.
+
+    Of equal epochs the later one is better trained; no number is as bad as can be.
+
+    Args:
+        now: The metric of the later epoch.
+        before: Of the best so far.
+        mode: max or min.
+    """
+    worst = float("-inf") if mode == "max" else float("inf")
+    now, before = (worst if isnan(one) else one for one in (now, before))
+    return now >= before if mode == "max" else now <= before
+
+
 class RunCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint, always at the end of an epoch; a resumed run keeps its best.
+
+    Of epochs that are equally good it keeps the latest.
 
     In the middle of an epoch, where Lightning saves when not every epoch is validated, a checkpoint
     holds neither the place in the data nor the metrics so far. Lightning also forgets the best
@@ -59,6 +78,13 @@ class RunCheckpoint(ModelCheckpoint):
         validated = (trainer.current_epoch + 1) % every == 0
         if self.monitor is None or validated:  # else its value is an old one
             super().on_train_epoch_end(trainer, pl_module)
+
+    def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
+        if current is None or len(self.best_k_models) < self.save_top_k or self.save_top_k == -1:
+            return super().check_monitor_top_k(trainer, current)
+        before = self.best_k_models[self.kth_best_model_path]
+        better = as_good(float(current), float(before), self.mode)
+        return trainer.strategy.reduce_boolean_decision(better)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         before = Path(state_dict["best_model_path"])

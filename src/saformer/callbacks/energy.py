@@ -21,6 +21,7 @@ from torch import nn
 from saformer.energy.costs import cost_model
 from saformer.energy.counter import Counter, coverage
 from saformer.energy.settings import EnergyConfig
+from saformer.energy.silence import silence
 from saformer.energy.summary import (
     Scalars,
     columns,
@@ -201,15 +202,17 @@ class EnergyMonitor(Callback):
         from saformer.energy import report
 
         scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        words = silenced(trainer, pl_module)
         facts = {**self.facts, "precision": trainer.precision, "accuracy": scores.get("test/top1")}
+        facts["silence"] = words
         report.write(self.table, self.config, self.folder, facts)
         if isinstance(trainer.logger, WandbLogger):
             _to_wandb(trainer.logger, self.table, self.config, self.folder)
         log.info(
-            "energy %.4g mJ an image (%s, estimated), %.2g of its FP32 ANN   %s",
+            "energy %.4g mJ an image (%s, estimated), %s   %s",
             self.scalars["energy/total_mJ"],
             self.config.convention,
-            self.scalars["energy/ratio_ann"],
+            ", but ".join(words) or f"{self.scalars['energy/ratio_ann']:.2g} of its FP32 ANN",
             os.path.relpath(self.folder / "report.md"),
         )
 
@@ -219,6 +222,12 @@ def counted(trainer: pl.Trainer) -> Scalars:
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     found = [callback.scalars for callback in callbacks if isinstance(callback, EnergyMonitor)]
     return found[0] if found else {}
+
+
+def silenced(trainer: pl.Trainer, pl_module: pl.LightningModule) -> list[str]:
+    """What is wrong with a network, in words, after its validation or test."""
+    split = "test" if trainer.state.fn is TrainerFn.TESTING else "validation"
+    return silence(counted(trainer), getattr(pl_module, "same_logits", False), split)
 
 
 def _network(pl_module: pl.LightningModule) -> nn.Module:

@@ -5,6 +5,7 @@ import sys
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, ProgressBar, RichProgressBar
 
+from saformer.callbacks.energy import silenced
 from saformer.callbacks.meter import EpochMeter
 
 
@@ -27,8 +28,9 @@ class EpochLine(EpochMeter, ProgressBar):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = self.read(trainer)
+        words = silenced(trainer, pl_module) if self._validated else []
         if self._enabled:
-            print(self._line(trainer, metrics), flush=True)
+            print("  ".join([self._line(trainer, metrics), *words]), flush=True)
 
     def _line(self, trainer: pl.Trainer, metrics: dict[str, float]) -> str:
         parts = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]

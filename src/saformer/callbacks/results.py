@@ -10,8 +10,8 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from saformer.callbacks.checkpoint import best_checkpoint
-from saformer.callbacks.energy import counted
+from saformer.callbacks.checkpoint import as_good, best_checkpoint
+from saformer.callbacks.energy import counted, silenced
 from saformer.callbacks.meter import EpochMeter, compile_seconds
 from saformer.files import write_json, write_whole
 
@@ -93,18 +93,23 @@ class ResultsWriter(EpochMeter):
         # Gathered here and not at the end of the test, because loading a checkpoint for the test
         # also takes all callbacks back to the epoch of that checkpoint.
         self._add_wall_seconds()
-        monitor, sign, paths = "val/top1", 1, {"best": "", "last": ""}
+        monitor, mode, paths = "val/top1", "max", {"best": "", "last": ""}
         best = best_checkpoint(trainer)
         if best is not None and best.monitor is not None:
-            monitor, sign = best.monitor, 1 if best.mode == "max" else -1
+            monitor, mode = best.monitor, best.mode
             paths["best"] = best.best_model_path
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.monitor is None:  # the newest
                 paths["last"] = callback.best_model_path
-        scored = [line for line in self._lines if monitor in line]
+        chosen: dict[str, Any] | None = None
+        for line in self._lines:
+            if monitor in line and (
+                chosen is None or as_good(line[monitor], chosen[monitor], mode)
+            ):
+                chosen = line
         trained = self._total["train_seconds"]
         self._fit = {
-            "best": max(scored, key=lambda line: sign * line[monitor], default=None),
+            "best": chosen,
             "last": self._lines[-1] if self._lines else None,
             "epochs": len(self._lines),
             "params": sum(p.numel() for p in pl_module.parameters()),
@@ -121,7 +126,13 @@ class ResultsWriter(EpochMeter):
         if self._fit is None or not trainer.is_global_zero:
             return
         test = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("test/")}
-        record = {"status": "done", "test": test, "energy": counted(trainer), **self._fit}
+        record = {
+            "status": "done",
+            "test": test,
+            "silence": silenced(trainer, pl_module),
+            "energy": counted(trainer),
+            **self._fit,
+        }
         write_json(self._run_dir / "results.json", record)
 
     def _write_lines(self, trainer: pl.Trainer) -> None:

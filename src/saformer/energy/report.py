@@ -112,6 +112,7 @@ def markdown(table: LayerTable, config: EnergyConfig, facts: dict[str, Any]) -> 
         f"it: {named['energy/lif_mJ']:.3g} mJ. Dead neurons {named['neurons/dead_frac']:.1%}, "
         f"saturated {named['neurons/saturated_frac']:.1%}.",
     ]
+    lines += [f"\n**{words[0].upper()}{words[1:]}.**" for words in facts.get("silence", [])]
     if table.not_spikes:
         lines += ["", f"{NOT_SPIKES}: {', '.join(f'`{name}`' for name in table.not_spikes)}."]
     for title, (header, *rows) in _tables(table, config).items():
