@@ -88,8 +88,20 @@ WRONG = [
         "epochs must leave room for scheduler.warmup_epochs + scheduler.cooldown_epochs = 2, not 2",
     ),
     ("neuron.tau=0.5", "neuron.tau must be at least 1, not 0.5"),
-    ("optimizer.lr=0", "optimizer.lr must be positive and finite, not 0.0"),
-    ("optimizer.lr=inf", "optimizer.lr must be positive and finite, not inf"),
+    ("optimizer.lr=0", "optimizer.lr must be positive, not 0.0"),
+    ("optimizer.lr=inf", "optimizer.lr must be finite, not inf"),
+    ("optimizer.eps=-1", "optimizer.eps must be positive, not -1.0"),
+    ("dataset.mean=[nan]", "dataset.mean must be finite, not [nan]"),
+    ("timesteps=1000000000000", "timesteps must be at most 10000, not 1000000000000"),
+    ("trainer.devices=1000000000000", "trainer.devices must be at most 1024, not 1000000000000"),
+    (
+        "callbacks=early_stopping +callbacks.early_stopping.min_delta=nan",
+        "callbacks.early_stopping.min_delta must be finite, not nan",
+    ),
+    (
+        "model=qkformer_4_384 model.stages=[{divide:nan}]",
+        "model.stages.divide: Value 'nan' of type 'float' could not be converted to Integer",
+    ),
     ("name=", "name must not be empty: runs go into outputs/<name>, not ''"),
     (
         "ckpt_path=",

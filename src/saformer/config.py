@@ -5,8 +5,8 @@ imports torch, so `--cfg job`, `--help` and tab completion answer at once.
 """
 
 import logging
-import math
 import os
+import re
 from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
 from functools import cache
@@ -25,6 +25,7 @@ from saformer.energy.settings import EnergyConfig
 from saformer.errors import SettingError, require
 from saformer.models.attention_settings import AttentionConfig
 from saformer.models.settings import Encoding, MemoryConfig, ModelConfig, NeuronConfig
+from saformer.ranges import at_least, positive, require_finite, require_ranges, within
 from saformer.suggest import suggest
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ VERSION_BASE = "1.3"
 PLACES = ("data_dir", "dataset.root", "dataset.cache_dir", "ckpt_path")
 """Settings that are files or folders; a `~` at their start is the home folder."""
 COUNTED = ("energy/", "rate/", "neurons/")  # metrics that are there where energy is counted
+PROCESSES = {"devices": 1024, "num_nodes": 10_000}  # most that anybody can mean of each
 MEASURED = ("train/loss", "val/loss", "val/top1", "val/top5")
 
 
@@ -97,24 +99,19 @@ class Interval(str, Enum):
 class OptimizerConfig:
     """AdamW; parameters with fewer than two dimensions are never decayed."""
 
-    lr: float
+    lr: float = field(metadata=positive())
     """Peak learning rate, for the batch size it is used with; it is not scaled."""
-    lr_batch: int | None = None
+    lr_batch: int | None = field(default=None, metadata=at_least(1, most=10**9))
     """Effective batch (per device x devices x accumulation) that a recipe's lr belongs to."""
-    weight_decay: float
+    weight_decay: float = field(metadata=at_least(0))
     """Decoupled weight decay."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     """Running-average coefficients."""
-    eps: float = 1e-8
+    eps: float = field(default=1e-8, metadata=positive())
     """Term added to the denominator."""
 
     def __post_init__(self) -> None:
-        ok = 0 < self.lr < math.inf
-        require(ok, "optimizer.lr", "be positive and finite", self.lr)
-        if self.lr_batch is not None:
-            rule = "be at least 1 or null"
-            require(self.lr_batch >= 1, "optimizer.lr_batch", rule, self.lr_batch)
-        require(self.weight_decay >= 0, "optimizer.weight_decay", "be 0 or more", self.weight_decay)
+        require_ranges(self, "optimizer")
         ok = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
         require(ok, "optimizer.betas", "be two values in [0, 1)", self.betas)
 
@@ -125,21 +122,19 @@ class SchedulerConfig:
 
     name: ScheduleName
     """cosine or constant."""
-    warmup_epochs: int = 0
+    warmup_epochs: int = field(default=0, metadata=at_least(0, most=10**6))
     """Epochs of linear warm-up from `warmup_lr`."""
-    warmup_lr: float = 1e-5
+    warmup_lr: float = field(default=1e-5, metadata=at_least(0))
     """Learning rate at the very start."""
-    min_lr: float = 1e-5
+    min_lr: float = field(default=1e-5, metadata=at_least(0))
     """Learning rate at the end of the cosine."""
-    cooldown_epochs: int = 0
+    cooldown_epochs: int = field(default=0, metadata=at_least(0, most=10**6))
     """Last epochs, at `min_lr`; the cosine spans the others."""
     interval: Interval = Interval.step
     """Change the learning rate every step, or every epoch as timm does."""
 
     def __post_init__(self) -> None:
-        for name in ("warmup_epochs", "warmup_lr", "min_lr", "cooldown_epochs"):
-            value = getattr(self, name)
-            require(value >= 0, f"scheduler.{name}", "be 0 or more", value)
+        require_ranges(self, "scheduler")
         ok = self.name is ScheduleName.cosine or self.cooldown_epochs == 0
         rule = "be 0 with scheduler.name=constant, which does not read it"
         require(ok, "scheduler.cooldown_epochs", rule, self.cooldown_epochs)
@@ -149,19 +144,17 @@ class SchedulerConfig:
 class LossConfig:
     """Cross-entropy of the mean logits, or of every timestep (TET)."""
 
-    label_smoothing: float = 0.0
+    label_smoothing: float = field(default=0.0, metadata=within(0, 1, below=True))
     """Share of the target spread over all classes."""
     tet: bool = False
     """Temporal efficient training (arXiv 2202.11946): average the loss over T, not the logits."""
-    tet_lambda: float = 1e-3
+    tet_lambda: float = field(default=1e-3, metadata=within(0, 1, below=True))
     """Weight of the TET regulariser, the squared distance of the logits from `tet_mean`."""
     tet_mean: float = 1.0
     """Where the TET regulariser pulls the logits."""
 
     def __post_init__(self) -> None:
-        for name in ("label_smoothing", "tet_lambda"):
-            value = getattr(self, name)
-            require(0 <= value < 1, f"loss.{name}", "be in [0, 1)", value)
+        require_ranges(self, "loss")
 
 
 @dataclass(kw_only=True)
@@ -170,11 +163,11 @@ class Config:
 
     name: str
     """Name of the run: its folder is outputs/<name>/<run id>."""
-    seed: int
+    seed: int = field(metadata=within(0, 2**32 - 1))
     """Seed of weights, shuffling and augmentation."""
-    timesteps: int
+    timesteps: int = field(metadata=at_least(1, most=10_000))
     """Timesteps T."""
-    epochs: int
+    epochs: int = field(metadata=at_least(1, most=10**6))
     """Training epochs."""
     compile: bool
     """Compile the backbone in place with torch.compile, in training."""
@@ -212,14 +205,12 @@ class Config:
     """Where metrics go besides the local files."""
 
     def __post_init__(self) -> None:
+        require_ranges(self)
         require(self.name != "", "name", "not be empty: runs go into outputs/<name>", "''")
         rule = "be null or a file: type ckpt_path=outputs/.../checkpoints/last.ckpt"
         require(self.ckpt_path != "", "ckpt_path", rule, "''")
-        require(self.timesteps >= 1, "timesteps", "be at least 1", self.timesteps)
-        require(self.epochs >= 1, "epochs", "be at least 1", self.epochs)
         rule = "name at least one metric"
         require(len(self.objective) > 0, "objective", rule, self.objective)
-        require(0 <= self.seed < 2**32, "seed", "be 0 to 4294967295", self.seed)
         used = self.scheduler.warmup_epochs + self.scheduler.cooldown_epochs
         rule = f"leave room for scheduler.warmup_epochs + scheduler.cooldown_epochs = {used}"
         require(self.epochs > used or used == 0, "epochs", rule, self.epochs)
@@ -237,6 +228,11 @@ class Config:
         ):
             value = self.trainer.get(name)
             require(value in off, f"trainer.{name}", rule.format(instead), value)
+        for name, most in PROCESSES.items():
+            value = self.trainer.get(name)
+            many = str(len(value) if isinstance(value, list) else value)
+            ok = not many.isdecimal() or int(many) <= most
+            require(ok, f"trainer.{name}", f"be at most {most}", value)
         flip, data = self.augment.hflip, self.dataset
         rule = f"be 0 for {data.name}, where a mirrored image is of another class"
         rule += " (dataset.flippable=true lets it pass)"
@@ -301,12 +297,17 @@ def check(composed: DictConfig) -> Config:
         config = OmegaConf.to_object(merged)
     except ConfigKeyError as error:
         raise SettingError(unknown_setting(error.full_key or "")) from None
+    except OverflowError:  # an integer that no float can hold
+        require_finite(OmegaConf.to_container(composed))
+        raise
     except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        value = OmegaConf.select(composed, error.full_key or "", throw_on_missing=False)
+        reason, name = str(error).splitlines()[0], error.full_key or ""
+        if re.split(r"[.[]", name)[0] not in composed:  # of a stage OmegaConf knows not where it is
+            raise SettingError(f"model.stages.{name}: {reason}") from None
+        value = OmegaConf.select(composed, name, throw_on_missing=False)
         if "is not a ListConfig" in reason:
-            reason = f"type a list, '{error.full_key}=[{value}]'"
-        raise SettingError(f"{error.full_key}={value}: {reason}") from None
+            reason = f"type a list, '{name}=[{value}]'"
+        raise SettingError(f"{name}={value}: {reason}") from None
     assert isinstance(config, Config)
     return config
 

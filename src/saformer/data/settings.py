@@ -5,6 +5,7 @@ from enum import Enum
 
 from saformer.data.policy import parse_policy
 from saformer.errors import SettingError, require
+from saformer.ranges import at_least, positive, require_ranges, within
 
 
 class Split(str, Enum):
@@ -70,35 +71,35 @@ class DatasetConfig:
     """Module that reads it, of another name than the dataset or your own (docs/extend.md)."""
     root: str | None = None
     """Folder that holds the files; null for data shipped with the package."""
-    num_classes: int
+    num_classes: int = field(metadata=at_least(1, most=10**6))
     """Number of classes K."""
-    in_channels: int
+    in_channels: int = field(metadata=at_least(1, most=1024))
     """Image channels C (2 for event polarities)."""
-    image_size: int
+    image_size: int = field(metadata=at_least(1, most=8192))
     """Side of the square image in pixels, H = W."""
-    crop_pct: float = 1.0
+    crop_pct: float = field(default=1.0, metadata=within(0, 1, above=True))
     """Share of the side that is kept of an image decoded for evaluation (ImageNet)."""
     mean: list[float]
     """Mean of the training images in units of 0..1 (event frames: of counts), for each channel, or
     one for all."""
-    std: list[float]
+    std: list[float] = field(metadata=positive())
     """Per-channel standard deviation, same units."""
     flippable: bool = True
     """Whether a mirrored image keeps its class; if not, augment.hflip is refused."""
     split: Split = Split.official
     """Which items are for testing; anything but official only where there is no official split."""
-    batch_size: int = 64
+    batch_size: int = field(default=64, metadata=at_least(1, most=10**6))
     """Images per training step and device."""
-    eval_batch_size: int = 256
+    eval_batch_size: int = field(default=256, metadata=at_least(1, most=10**6))
     """Images per evaluation step and device; changes no result but the energy of a validation,
     which counts whole batches, and what model.encoding=rate draws."""
-    val_fraction: float = 0.1
+    val_fraction: float = field(default=0.1, metadata=within(0, 1, above=True, below=True))
     """Share of the training images held out for model selection, stratified by class."""
-    split_seed: int = 0
+    split_seed: int = field(default=0, metadata=at_least(0, most=2**32 - 1))
     """Seed of that split, and of stratified_seeded; not the run's, so that runs compare."""
-    train_subset: int | None = None
+    train_subset: int | None = field(default=None, metadata=at_least(1, most=10**9))
     """Use only this many training images (stratified), null for all."""
-    num_workers: int = 0
+    num_workers: int = field(default=0, metadata=at_least(0, most=1024))
     """Loader processes; 0 is fastest unless images are decoded (ImageNet)."""
     cache_dir: str | None = None
     """Folder of what is built from the files once; null where nothing is."""
@@ -110,20 +111,7 @@ class DatasetConfig:
     """How events become frames; null for images."""
 
     def __post_init__(self) -> None:
-        for name in ("num_classes", "in_channels", "image_size", "batch_size", "eval_batch_size"):
-            require(
-                getattr(self, name) >= 1, f"dataset.{name}", "be at least 1", getattr(self, name)
-            )
-        ok = 0 < self.val_fraction < 1
-        require(ok, "dataset.val_fraction", "be between 0 and 1", self.val_fraction)
-        require(self.num_workers >= 0, "dataset.num_workers", "be 0 or more", self.num_workers)
-        rule = "be above 0 and at most 1"
-        require(0 < self.crop_pct <= 1, "dataset.crop_pct", rule, self.crop_pct)
-        if self.train_subset is not None:
-            subset = self.train_subset
-            require(subset >= 1, "dataset.train_subset", "be at least 1 or null", subset)
-        require(self.split_seed >= 0, "dataset.split_seed", "be 0 or more", self.split_seed)
-        require(min(self.std, default=1) > 0, "dataset.std", "be positive", self.std)
+        require_ranges(self, "dataset")
         for name in ("mean", "std"):
             value = getattr(self, name)
             rule = f"have one value, or one per channel ({self.in_channels})"
@@ -141,21 +129,21 @@ class RandAugmentOps(str, Enum):
 class AugmentConfig:
     """Training augmentation, drawn once per sample, in a batch on the device."""
 
-    crop_padding: int = 0
+    crop_padding: int = field(default=0, metadata=at_least(0, most=8192))
     """Random crop after padding this many pixels with zeros; 0 is off."""
-    hflip: float = 0.0
+    hflip: float = field(default=0.0, metadata=within(0, 1))
     """Probability of a horizontal flip; keep 0 where it changes the label (digits)."""
-    degrees: float = 0.0
+    degrees: float = field(default=0.0, metadata=within(0, 360))
     """Rotation, uniform in +-degrees."""
-    translate: float = 0.0
+    translate: float = field(default=0.0, metadata=within(0, 1))
     """Shift per axis, uniform in +- this share of the side."""
     scale: list[float] = field(default_factory=lambda: [1.0, 1.0])
     """Zoom, uniform between the two."""
-    shear: float = 0.0
+    shear: float = field(default=0.0, metadata=within(0, 90, below=True))
     """Horizontal shear, uniform in +-degrees."""
     randaugment: str | None = None
     """RandAugment as timm writes it, for example rand-m9-n1-mstd0.5; null is off."""
-    randaugment_group: int = 16
+    randaugment_group: int = field(default=16, metadata=at_least(1, most=10**6))
     """Samples that share one RandAugment draw; smaller is more diverse and slower."""
     randaugment_ops: RandAugmentOps = RandAugmentOps.timm
     """Operations it draws from: timm's 15, or the five that Spikformer uses on CIFAR."""
@@ -163,33 +151,19 @@ class AugmentConfig:
     """Random crop of low..high of the area while an image is decoded (ImageNet); null is off."""
     nda: bool = False
     """One of identity, shear, two translations, rotation and cutout for each clip of events."""
-    erase: float = 0.0
+    erase: float = field(default=0.0, metadata=within(0, 1))
     """Probability of erasing a random rectangle (area 0.02..1/3)."""
-    mixup: float = 0.0
+    mixup: float = field(default=0.0, metadata=at_least(0))
     """Beta parameter of MixUp; 0 is off."""
-    cutmix: float = 0.0
+    cutmix: float = field(default=0.0, metadata=at_least(0))
     """Beta parameter of CutMix; 0 is off. With both on, one of them is drawn per batch."""
-    mix_prob: float = 1.0
+    mix_prob: float = field(default=1.0, metadata=within(0, 1))
     """Probability that a batch is mixed at all."""
-    mixup_off_epoch: int | None = None
+    mixup_off_epoch: int | None = field(default=None, metadata=at_least(0, most=10**6))
     """Mix no more from this epoch on (the first is 0); null mixes to the end."""
 
     def __post_init__(self) -> None:
-        for name in ("hflip", "erase", "mix_prob"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"augment.{name}", "be between 0 and 1", value)
-        for name in ("crop_padding", "degrees", "translate", "shear", "mixup", "cutmix"):
-            value = getattr(self, name)
-            require(value >= 0, f"augment.{name}", "be 0 or more", value)
-        require(
-            self.randaugment_group >= 1,
-            "augment.randaugment_group",
-            "be at least 1",
-            self.randaugment_group,
-        )
-        if self.mixup_off_epoch is not None:
-            off = self.mixup_off_epoch
-            require(off >= 0, "augment.mixup_off_epoch", "be 0 or more, or null", off)
+        require_ranges(self, "augment")
         if self.randaugment is not None:
             parse_policy(self.randaugment)
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from saformer.errors import SettingError, require
+from saformer.ranges import at_least, require_ranges
 from saformer.suggest import suggest
 
 CONVENTIONS = (
@@ -38,18 +39,16 @@ class EnergyConfig:
     costs: list[str] = field(default_factory=lambda: list(COSTS))
     """Hardware models that are reported, each with its own twin network; one of your own by its
     dotted name (docs/extend.md)."""
-    samples: int = 256
+    samples: int = field(default=256, metadata=at_least(1, most=10**9))
     """Images counted in a validation epoch, in whole batches; a test always counts all."""
-    every_n_epochs: int = 1
+    every_n_epochs: int = field(default=1, metadata=at_least(1, most=10**6))
     """Count in every n-th validation epoch."""
 
     def __post_init__(self) -> None:
+        require_ranges(self, "energy")
         require_known("energy.convention", self.convention, CONVENTIONS)
         rule = "name at least one hardware model"
         require(len(self.costs) > 0, "energy.costs", rule, self.costs)
         for name in self.costs:
             if "." not in name:  # else it is looked up where it is built
                 require_known("energy.costs", name, COSTS)
-        require(self.samples >= 1, "energy.samples", "be at least 1", self.samples)
-        every = self.every_n_epochs
-        require(every >= 1, "energy.every_n_epochs", "be at least 1", every)

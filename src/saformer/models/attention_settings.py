@@ -5,6 +5,7 @@ from enum import Enum
 from typing import Any
 
 from saformer.errors import require
+from saformer.ranges import at_least, positive, require_ranges
 
 
 class AttentionName(str, Enum):
@@ -103,11 +104,11 @@ class AttentionConfig:
     """SASA: spikes that the mask gates."""
     threshold: Threshold = Threshold.fixed
     """SASA: threshold of the mask neuron: fixed, learnable, or a fraction of the largest sum."""
-    v_threshold: float = 0.5
+    v_threshold: float = field(default=0.5, metadata=positive())
     """Threshold of the neuron on the mask (SSA: on the product); with `fraction`, the fraction."""
     qkv_bias: bool = False
     """Bias in the projections to query, key and value."""
-    scale: float = 0.125
+    scale: float = field(default=0.125, metadata=positive())
     """SSA: factor on the product."""
     order: ProductOrder = ProductOrder.qk_first
     """SSA: which of its two products comes first."""
@@ -115,7 +116,7 @@ class AttentionConfig:
     """SSA: QKFormer's published defect, an output neuron that runs over the batch as over time."""
     erode: bool = False
     """SDSA: 3x3 max-pooling of its spikes, as the original has for CIFAR10-DVS."""
-    kernel_size: int = 3
+    kernel_size: int = field(default=3, metadata=at_least(1, most=255))
     """Pooling and dwconv: odd side of the kernel."""
     branch: str | None = None
     """Custom: dotted name of a class of your own (docs/extend.md)."""
@@ -123,6 +124,7 @@ class AttentionConfig:
     """Custom: arguments of `branch`, beyond those that every branch is given."""
 
     def __post_init__(self) -> None:
+        require_ranges(self, "attention")
         custom = self.name is AttentionName.custom
         rule = "be module.Class with attention.name=custom"
         require(not custom or self.branch is not None, "attention.branch", rule, "null")
@@ -135,9 +137,11 @@ class AttentionConfig:
             rule = f"stay {kept} with attention.name={self.name.value}, which does not read it"
             require(ok, f"attention.{name}", rule, value)
         value = self.v_threshold
-        require(value > 0, "attention.v_threshold", "be positive", value)
         if self.threshold is Threshold.fraction:
             require(value <= 1, "attention.v_threshold", "be at most 1 as a fraction", value)
-        require(self.scale > 0, "attention.scale", "be positive", self.scale)
-        ok = self.kernel_size >= 1 and self.kernel_size % 2 == 1
-        require(ok, "attention.kernel_size", "be odd and positive", self.kernel_size)
+        require(
+            self.kernel_size % 2 == 1,
+            "attention.kernel_size",
+            "be odd and positive",
+            self.kernel_size,
+        )

@@ -10,6 +10,7 @@ from typing import Any
 
 from saformer.errors import require
 from saformer.models.attention_settings import AttentionName
+from saformer.ranges import at_least, positive, require_ranges, within
 
 
 class Reset(str, Enum):
@@ -108,20 +109,20 @@ class SurrogateConfig:
 
     name: SurrogateName = SurrogateName.sigmoid
     """Shape of the derivative."""
-    alpha: float = 4.0
+    alpha: float = field(default=4.0, metadata=positive())
     """Steepness, in units of 1 / membrane potential."""
 
     def __post_init__(self) -> None:
-        require(self.alpha > 0, "neuron.surrogate.alpha", "be positive", self.alpha)
+        require_ranges(self, "neuron.surrogate")
 
 
 @dataclass(kw_only=True)
 class NeuronConfig:
     """Leaky integrate-and-fire neuron in the field's words."""
 
-    tau: float | None = 2.0
+    tau: float | None = field(default=2.0, metadata=at_least(1, most=10**6))
     """Membrane time constant in timesteps, with the decay beta = 1 - 1/tau; null: no decay (IF)."""
-    v_threshold: float = 1.0
+    v_threshold: float = field(default=1.0, metadata=positive())
     """Membrane potential at which the neuron fires."""
     reset: Reset = Reset.hard
     """Membrane after a spike: to zero, minus the threshold, or untouched."""
@@ -143,15 +144,13 @@ class NeuronConfig:
     """Arguments of `layer`, beyond those that the other settings make."""
 
     def __post_init__(self) -> None:
+        require_ranges(self, "neuron")
         rule = "stay {} with neuron.layer=null, which does not read it"
         require(not self.options or self.layer is not None, "neuron.options", rule, self.options)
         if self.tau is None:
             for name in ("decay_input", "learnable_tau"):
                 rule = "be false with neuron.tau=null, which leaves no tau"
                 require(not getattr(self, name), f"neuron.{name}", rule, getattr(self, name))
-        else:
-            require(self.tau >= 1, "neuron.tau", "be at least 1", self.tau)
-        require(self.v_threshold > 0, "neuron.v_threshold", "be positive", self.v_threshold)
 
 
 @dataclass(kw_only=True)
@@ -160,43 +159,46 @@ class DWCConfig:
 
     place: DWCPlace = DWCPlace.parallel
     """Beside the attention, after its projection, inside the MLP, or nowhere."""
-    kernel_size: int = 3
+    kernel_size: int = field(default=3, metadata=at_least(1, most=255))
     """Odd side of the kernel."""
 
     def __post_init__(self) -> None:
-        ok = self.kernel_size >= 1 and self.kernel_size % 2 == 1
-        require(ok, "model.dwc.kernel_size", "be odd and positive", self.kernel_size)
+        require_ranges(self, "model.dwc")
+        require(
+            self.kernel_size % 2 == 1,
+            "model.dwc.kernel_size",
+            "be odd and positive",
+            self.kernel_size,
+        )
 
 
 @dataclass(kw_only=True)
 class StageConfig:
     """One stage of a hierarchical backbone: a patch embedding, then `depth` blocks."""
 
-    divide: int
+    divide: int = field(metadata=at_least(1, most=65_536))
     """Width of the stage: model.dim over this."""
-    depth: int
+    depth: int = field(metadata=at_least(1, most=1024))
     """Blocks of the stage."""
     attention: AttentionName | None
     """Attention of its blocks, with its default settings; null: the `attention` group."""
-    embed: list[int]
+    embed: list[int] = field(metadata=at_least(1, most=65_536))
     """3x3 convolutions of the embedding: the width of each is the stage's over this."""
     pool: list[bool]
     """Which of them are followed by a pooling by two."""
-    skip_from: int
+    skip_from: int = field(metadata=at_least(0, most=1024))
     """The skip leaves out the convolutions from this one on, counted from 0."""
 
     def __post_init__(self) -> None:
+        require_ranges(self, "model.stages")
         rule = "have null for an attention of your own, which the `attention` group then names"
         ok = self.attention is not AttentionName.custom
         require(ok, "model.stages", rule, self.attention)
-        ok = min(self.divide, self.depth, *self.embed, len(self.embed)) >= 1
-        rule = "have divide, depth and embed of at least 1 in every stage"
-        require(ok, "model.stages", rule, (self.divide, self.depth, self.embed))
         rule = "have an embed that ends with 1, the width of the stage"
-        require(self.embed[-1] == 1, "model.stages", rule, self.embed)
+        require(self.embed[-1:] == [1], "model.stages", rule, self.embed)
         ok = len(self.pool) == len(self.embed)
         require(ok, "model.stages", "have as many pool as embed in every stage", self.pool)
-        ok = 0 <= self.skip_from < len(self.embed)
+        ok = self.skip_from < len(self.embed)
         require(ok, "model.stages", "have a skip_from within embed", self.skip_from)
 
 
@@ -206,13 +208,13 @@ class ModelConfig:
 
     name: str
     """Name shown in results."""
-    dim: int
+    dim: int = field(metadata=at_least(1, most=65_536))
     """Embedding width D."""
-    depth: int
+    depth: int = field(metadata=at_least(1, most=1024))
     """Number of blocks."""
-    num_heads: int
+    num_heads: int = field(metadata=at_least(1, most=1024))
     """Attention heads h; D must be divisible by it."""
-    mlp_ratio: float = 4.0
+    mlp_ratio: float = field(default=4.0, metadata=positive(most=64))
     """Hidden width of the MLP over D."""
     patch_size: int = 4
     """Stride of the stem: 1, 2, 4, 8 or 16; its last log2(patch_size) stages pool by two."""
@@ -220,7 +222,7 @@ class ModelConfig:
     """How an image becomes T inputs; event frames are T inputs as they are."""
     stem: StemKind = StemKind.sps
     """How images become tokens."""
-    stem_depth: int = 4
+    stem_depth: int = field(default=4, metadata=within(1, 4))
     """Stages of the stem, 1 to 4; the widths double from one to the next, up to D."""
     residual: Residual = Residual.membrane
     """What the residual stream carries."""
@@ -232,20 +234,19 @@ class ModelConfig:
     """Stages of a hierarchical backbone, which then has no stem; null: all blocks are alike."""
 
     def __post_init__(self) -> None:
-        for name in ("dim", "depth", "num_heads"):
-            value = getattr(self, name)
-            require(value >= 1, f"model.{name}", "be at least 1", value)
+        require_ranges(self, "model")
         require(
             self.dim % 8 == 0, "model.dim", "be divisible by 8 (the stem's first width)", self.dim
         )
         heads = f"be divisible by model.num_heads={self.num_heads}"
         require(self.dim % self.num_heads == 0, "model.dim", heads, self.dim)
-        require(self.mlp_ratio > 0, "model.mlp_ratio", "be positive", self.mlp_ratio)
+        narrow = self.dim // max((stage.divide for stage in self.stages or ()), default=1)
+        rule = f"be at least 1/{narrow}, so that every MLP has a hidden width"
+        require(int(narrow * self.mlp_ratio) >= 1, "model.mlp_ratio", rule, self.mlp_ratio)
         ok = self.patch_size in (1, 2, 4, 8, 16)
         require(ok, "model.patch_size", "be 1, 2, 4, 8 or 16", self.patch_size)
         if self.stages is not None:
             self._check_stages(self.stages)
-        require(1 <= self.stem_depth <= 4, "model.stem_depth", "be 1 to 4", self.stem_depth)
         pools = int(math.log2(self.patch_size))
         rule = f"be at least {pools} for model.patch_size={self.patch_size}"
         require(self.stem_depth >= pools, "model.stem_depth", rule, self.stem_depth)
