@@ -29,6 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from saformer import cluster
 from saformer.config import VERSION_BASE, Config, check, conf_dir
 from saformer.errors import SettingError, UserError
+from saformer.measured import require_measured
 from saformer.overrides import at_home, explain, is_complaint, restore
 from saformer.sweep import Multirun, note_failure, require_multirun, require_same_run
 
@@ -96,7 +97,7 @@ def export() -> None:
 
 def _train(composed: DictConfig) -> float | tuple[float, ...]:
     config = check(composed)
-    config.require_measured()
+    require_measured(config)
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         require_same_run(folder, config)  # a repeated sweep goes on in the folders of its jobs

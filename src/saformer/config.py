@@ -33,9 +33,7 @@ log = logging.getLogger(__name__)
 VERSION_BASE = "1.3"
 PLACES = ("data_dir", "dataset.root", "dataset.cache_dir", "ckpt_path")
 """Settings that are files or folders; a `~` at their start is the home folder."""
-COUNTED = ("energy/", "rate/", "neurons/")  # metrics that are there where energy is counted
 PROCESSES = {"devices": 1024, "num_nodes": 10_000}  # most that anybody can mean of each
-MEASURED = ("train/loss", "val/loss", "val/top1", "val/top5")
 
 
 def conf_dir() -> Path:
@@ -254,32 +252,6 @@ class Config:
             value = getattr(self.memory, name)
             rule = f"stay {default.value} with compile=true, which chooses itself what to keep"
             require(value is default or not self.compile, f"memory.{name}", rule, value)
-
-    def require_measured(self) -> None:
-        """Refuse to train towards a metric that some epochs, or all, will not measure."""
-        watched = [("objective", name) for name in self.objective]
-        for key, node in self.callbacks.items():
-            monitor = node.get("monitor") if isinstance(node, dict) else None
-            if monitor is not None:
-                watched.append((f"callbacks.{key}.monitor", str(monitor)))
-        for setting, name in watched:
-            if not name.startswith(COUNTED):
-                ok = name in MEASURED or self._logs_more()
-                rule = f"be a metric: {', '.join(MEASURED)}, {'*, '.join(COUNTED)}*"
-                require(ok, setting, rule, name)
-                continue
-            if not self.energy.enabled:
-                raise SettingError(f"{setting}={name} needs counting: type energy=exact")
-            if self.energy.every_n_epochs > 1:
-                raise SettingError(
-                    f"{setting}={name} needs a count in every epoch: type energy.every_n_epochs=1"
-                )
-
-    def _logs_more(self) -> bool:
-        """Whether a callback of the user's own may log what we know nothing of."""
-        nodes = [node for node in self.callbacks.values() if isinstance(node, dict)]
-        known = ("saformer.", "lightning.")
-        return not all(str(node.get("_target_")).startswith(known) for node in nodes)
 
 
 def check(composed: DictConfig) -> Config:

@@ -98,7 +98,7 @@ def require_ranges(settings: Any, name: str = "") -> None:
         _require(f"{name}.{one.name}", getattr(settings, one.name), bounds, null)
 
 
-def require_finite(settings: Mapping[str, Any]) -> None:
+def require_finite(settings: Any) -> None:
     """Refuse numbers in plain settings that no float can hold.
 
     Raises:

@@ -7,8 +7,10 @@ its folder, so the table is the same wherever the jobs ran. Nothing here imports
 import json
 import logging
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from saformer.cluster import close_log_files, pin_sweep_folder
 from saformer.config import Config, to_dict
 from saformer.errors import OtherRunError, SettingError
+from saformer.measured import require_directions
 from saformer.results.collect import done_results, shown
 from saformer.results.columns import COLUMNS
 from saformer.results.match import defining, differences
@@ -58,6 +61,7 @@ class Multirun(Callback):
         """Why jobs failed, wherever they ran, as the report has said."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        _require_directions(config)
         Multirun.current = self
         pin_sweep_folder(config)
         self.folder = Path(config.hydra.sweep.dir)
@@ -272,6 +276,21 @@ def require_same_run(folder: Path, config: Config) -> None:
             f"{name}={then}: choose another folder with hydra.run.dir=..., of a sweep with "
             "hydra.sweep.dir=..."
         )
+
+
+def _require_directions(config: DictConfig) -> None:
+    """Stop before a study is made that could take no result of its trials."""
+    directions = config.hydra.sweeper.get("direction")
+    if directions is None:  # no search
+        return
+    each: list[Any] = [directions] if isinstance(directions, str | Enum) else list(directions)
+    try:
+        require_directions(
+            config.objective, [one if isinstance(one, str) else one.name for one in each]
+        )
+    except SettingError as error:  # of what a callback raises Hydra makes a warning
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 def _number_of_jobs(config: DictConfig) -> int | None:

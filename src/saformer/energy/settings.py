@@ -18,6 +18,18 @@ COSTS = (
 )
 """Names of the hardware models in `saformer.energy.costs`; others are named with a dot."""
 
+SCALARS = (
+    *("energy/total_mJ", "energy/total_mJ_se", "energy/mac_mJ", "energy/ac_mJ", "energy/sop_G"),
+    *("energy/strict_mJ", "energy/paper_mJ", "energy/lif_mJ"),
+    *("energy/ann_fp32_mJ", "energy/ann_int8_mJ", "energy/ratio_ann"),
+    *("energy/n_samples", "energy/coverage", "rate/mean", "rate/weighted"),
+    *("neurons/dead_frac", "neurons/saturated_frac"),
+)
+"""Metrics of every count; of a single image there is no standard error."""
+
+OF_COSTS = {"energy/twin_ratio": "yan2024_twin", "energy/lemaire_uJ": "lemaire2022"}
+"""Metrics of a hardware model, which are there where `energy.costs` has it."""
+
 
 def require_known(setting: str, name: str, known: Iterable[str]) -> None:
     """Raise a `SettingError` with the nearest name unless `name` is one of the `known`."""

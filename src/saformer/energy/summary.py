@@ -9,7 +9,7 @@ from typing import Any
 
 from saformer.energy.conventions import Counted, apply, preset
 from saformer.energy.costs import Cost, cost_model, millijoules
-from saformer.energy.settings import CONVENTIONS, EnergyConfig
+from saformer.energy.settings import CONVENTIONS, OF_COSTS, EnergyConfig
 from saformer.energy.table import Kind, LayerTable
 
 Scalars = dict[str, float]
@@ -47,10 +47,10 @@ def scalars(table: LayerTable, config: EnergyConfig) -> Scalars:
         "rate/mean": sum(layer.nonzero for layer in neurons) / updates if updates else 0.0,
         "rate/weighted": counted.rate,
     }
-    for name, shown in (("yan2024_twin", "twin_ratio"), ("lemaire2022", "lemaire_uJ")):
-        if name in config.costs:
-            other = cost_model(name).cost(counted)
-            named[f"energy/{shown}"] = other.ratio if "ratio" in shown else other.snn_pJ / 1e6
+    for name, model in OF_COSTS.items():
+        if model in config.costs:
+            other = cost_model(model).cost(counted)
+            named[name] = other.ratio if "ratio" in name else other.snn_pJ / 1e6
     for share in ("dead", "saturated"):
         total = sum(getattr(layer, share) * layer.spikes_of_neuron.numel() for layer in neurons)
         named[f"neurons/{share}_frac"] = total / cells if cells else 0.0
