@@ -91,6 +91,10 @@ WRONG = [
     ("optimizer.lr=0", "optimizer.lr must be positive, not 0.0"),
     ("optimizer.lr=inf", "optimizer.lr must be finite, not inf"),
     ("optimizer.eps=-1", "optimizer.eps must be positive, not -1.0"),
+    (
+        "debug=profile callbacks.profile.steps=0",
+        "StepProfile: callbacks.profile.steps must be a whole number of at least 1, not 0",
+    ),
     ("dataset.mean=[nan]", "dataset.mean must be finite, not [nan]"),
     ("timesteps=1000000000000", "timesteps must be at most 10000, not 1000000000000"),
     ("trainer.devices=1000000000000", "trainer.devices must be at most 1024, not 1000000000000"),

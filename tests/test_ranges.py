@@ -130,6 +130,22 @@ def test_any_value_of_any_number(composed, drawn):
             math.nan,
             "trainer.gradient_clip_val must be finite, not nan",
         ),
+        (
+            "trainer.accumulate_grad_batches",
+            1.5,
+            "trainer.accumulate_grad_batches must be a whole number of at least 1, not 1.5",
+        ),
+        (
+            "trainer.accumulate_grad_batches",
+            0,
+            "trainer.accumulate_grad_batches must be a whole number of at least 1, not 0",
+        ),
+        ("augment.scale", [1e-30, 1.0], "augment.scale must be 0.01 to 100, not [1e-30, 1.0]"),
+        (
+            "augment.scale",
+            [1.0, 0.5],
+            "augment.scale must be [low, high] with low <= high, not [1.0, 0.5]",
+        ),
         ("logger.offset", -math.inf, "logger.offset must be finite, not -inf"),
         (
             "callbacks.stop",

@@ -105,7 +105,7 @@ class OptimizerConfig:
     """Decoupled weight decay."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     """Running-average coefficients."""
-    eps: float = field(default=1e-8, metadata=positive())
+    eps: float = field(default=1e-8, metadata=positive(most=1))
     """Term added to the denominator."""
 
     def __post_init__(self) -> None:
@@ -212,25 +212,7 @@ class Config:
         used = self.scheduler.warmup_epochs + self.scheduler.cooldown_epochs
         rule = f"leave room for scheduler.warmup_epochs + scheduler.cooldown_epochs = {used}"
         require(self.epochs > used or used == 0, "epochs", rule, self.epochs)
-        limit = self.trainer.get("max_epochs", self.epochs)
-        rule = f"be epochs, by which the learning rate goes: type epochs={limit}"
-        require(limit == self.epochs, "trainer.max_epochs", rule, limit)
-        rule = "be left out, since a run ends with a whole epoch: {}"
-        for name, off, instead in (
-            (
-                "max_steps",
-                (None, -1),
-                "type epochs=N, +trainer.limit_train_batches=N for short ones",
-            ),
-            ("max_time", (None,), "type epochs=N; one that is stopped goes on when started again"),
-        ):
-            value = self.trainer.get(name)
-            require(value in off, f"trainer.{name}", rule.format(instead), value)
-        for name, most in PROCESSES.items():
-            value = self.trainer.get(name)
-            many = str(len(value) if isinstance(value, list) else value)
-            ok = not many.isdecimal() or int(many) <= most
-            require(ok, f"trainer.{name}", f"be at most {most}", value)
+        self._check_trainer()
         flip, data = self.augment.hflip, self.dataset
         rule = f"be 0 for {data.name}, where a mirrored image is of another class"
         rule += " (dataset.flippable=true lets it pass)"
@@ -252,6 +234,32 @@ class Config:
             value = getattr(self.memory, name)
             rule = f"stay {default.value} with compile=true, which chooses itself what to keep"
             require(value is default or not self.compile, f"memory.{name}", rule, value)
+
+    def _check_trainer(self) -> None:
+        """Refuse arguments of Trainer under which a run would not be what its settings say."""
+        limit = self.trainer.get("max_epochs", self.epochs)
+        rule = f"be epochs, by which the learning rate goes: type epochs={limit}"
+        require(limit == self.epochs, "trainer.max_epochs", rule, limit)
+        rule = "be left out, since a run ends with a whole epoch: {}"
+        for name, off, instead in (
+            (
+                "max_steps",
+                (None, -1),
+                "type epochs=N, +trainer.limit_train_batches=N for short ones",
+            ),
+            ("max_time", (None,), "type epochs=N; one that is stopped goes on when started again"),
+        ):
+            value = self.trainer.get(name)
+            require(value in off, f"trainer.{name}", rule.format(instead), value)
+        accumulated = self.trainer.get("accumulate_grad_batches", 1)
+        ok = type(accumulated) is int and accumulated >= 1
+        rule = "be a whole number of at least 1"
+        require(ok, "trainer.accumulate_grad_batches", rule, accumulated)
+        for name, most in PROCESSES.items():
+            value = self.trainer.get(name)
+            many = str(len(value) if isinstance(value, list) else value)
+            ok = not many.isdecimal() or int(many) <= most
+            require(ok, f"trainer.{name}", f"be at most {most}", value)
 
 
 def check(composed: DictConfig) -> Config:

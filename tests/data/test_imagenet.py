@@ -321,6 +321,7 @@ def test_a_copy_that_cannot_be_made(root, tmp_path, monkeypatch, capsys):
         ((root, root), "target must not be in the source"),
         ((tmp_path / "nowhere", target), "nowhere: expected a folder of images, found none"),
         ((root, target, "--workers", "0"), "--workers must be at least 1, not 0"),
+        ((root, target, "--workers", "9999"), "--workers must be at most 1024, not 9999"),
         ((root, target), f"{broken}: expected an image, found an empty file"),
     ):
         if arguments == (root, target):

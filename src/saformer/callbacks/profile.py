@@ -28,7 +28,7 @@ from torch.utils.hooks import RemovableHandle
 
 from saformer.callbacks.meter import compile_seconds
 from saformer.config import Config
-from saformer.errors import SettingError
+from saformer.errors import SettingError, require
 from saformer.models.block import Block
 from saformer.models.spike_ops import SpikeMatMul
 
@@ -74,6 +74,8 @@ class StepProfile(Callback):
 
     def __init__(self, steps: int = 5) -> None:
         super().__init__()
+        ok = type(steps) is int and steps >= 1
+        require(ok, "callbacks.profile.steps", "be a whole number of at least 1", steps)
         # The profiler's own words on stderr; read at its first start.
         os.environ.setdefault("KINETO_LOG_LEVEL", "6")
         self.steps = steps

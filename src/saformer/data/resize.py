@@ -59,6 +59,7 @@ def resize_folder(source: Path, target: Path, workers: int) -> int:
         DataError: There is no image, or one is damaged.
     """
     require(workers >= 1, "--workers", "be at least 1", workers)
+    require(workers <= 1024, "--workers", "be at most 1024", workers)
     if target.resolve().is_relative_to(source.resolve()):
         raise SettingError(f"target must not be in the source {source}, which is only read")
     names = list(_images(source))

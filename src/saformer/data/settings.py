@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from saformer.data.policy import parse_policy
-from saformer.errors import SettingError, require
+from saformer.errors import require
 from saformer.ranges import at_least, positive, require_ranges, within
 
 
@@ -137,7 +137,7 @@ class AugmentConfig:
     """Rotation, uniform in +-degrees."""
     translate: float = field(default=0.0, metadata=within(0, 1))
     """Shift per axis, uniform in +- this share of the side."""
-    scale: list[float] = field(default_factory=lambda: [1.0, 1.0])
+    scale: list[float] = field(default_factory=lambda: [1.0, 1.0], metadata=within(0.01, 100))
     """Zoom, uniform between the two."""
     shear: float = field(default=0.0, metadata=within(0, 90, below=True))
     """Horizontal shear, uniform in +-degrees."""
@@ -166,10 +166,8 @@ class AugmentConfig:
         require_ranges(self, "augment")
         if self.randaugment is not None:
             parse_policy(self.randaugment)
-        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
-            raise SettingError(
-                f"augment.scale must be [low, high] with 0 < low <= high, not {self.scale}"
-            )
+        ok = len(self.scale) == 2 and self.scale[0] <= self.scale[1]
+        require(ok, "augment.scale", "be [low, high] with low <= high", self.scale)
         area = self.resized_crop
         if area is not None:
             ok = len(area) == 2 and 0 < area[0] <= area[1] <= 1

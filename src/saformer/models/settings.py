@@ -176,13 +176,13 @@ class DWCConfig:
 class StageConfig:
     """One stage of a hierarchical backbone: a patch embedding, then `depth` blocks."""
 
-    divide: int = field(metadata=at_least(1, most=65_536))
+    divide: int = field(metadata=at_least(1, most=16_384))
     """Width of the stage: model.dim over this."""
     depth: int = field(metadata=at_least(1, most=1024))
     """Blocks of the stage."""
     attention: AttentionName | None
     """Attention of its blocks, with its default settings; null: the `attention` group."""
-    embed: list[int] = field(metadata=at_least(1, most=65_536))
+    embed: list[int] = field(metadata=at_least(1, most=16_384))
     """3x3 convolutions of the embedding: the width of each is the stage's over this."""
     pool: list[bool]
     """Which of them are followed by a pooling by two."""
@@ -208,7 +208,7 @@ class ModelConfig:
 
     name: str
     """Name shown in results."""
-    dim: int = field(metadata=at_least(1, most=65_536))
+    dim: int = field(metadata=at_least(1, most=16_384))
     """Embedding width D."""
     depth: int = field(metadata=at_least(1, most=1024))
     """Number of blocks."""
