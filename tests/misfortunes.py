@@ -115,3 +115,21 @@ class Stop(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.validation and trainer.current_epoch == self.epoch:
             trainer.should_stop = True
+
+
+class Spoil(Callback):
+    """Puts a NaN into a weight or buffer of the network after an epoch's last step.
+
+    Args:
+        name: Of the weight or buffer.
+        epoch: Of the training, from 0.
+    """
+
+    def __init__(self, name: str, epoch: int) -> None:
+        self.name, self.epoch = name, epoch
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object
+    ) -> None:
+        if trainer.current_epoch == self.epoch and trainer.is_last_batch:
+            pl_module.backbone.state_dict()[self.name].view(-1)[0] = torch.nan

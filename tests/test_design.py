@@ -15,14 +15,14 @@ MAY_IMPORT = {
     # What a room may know of the others; its own files and the ground go without saying.
     "models": {"plugins"},
     "data": {"plugins"},
-    "energy": {"plugins", "files", "generators", "models.spike_ops"},
+    "energy": {"plugins", "files", "finite", "generators", "models.spike_ops"},
     "results": {"config", "style"},
     "spikes": {"style", "energy.counter", "energy.fold", "generators", "models"},
     "export": {
         *("classifier", "config", "data", "files", "generators", "models"),
         *("provenance", "words"),
     },
-    "interop": {"config", "models", "module", "overrides", "words"},
+    "interop": {"config", "finite", "models", "module", "overrides", "words"},
     "callbacks": {
         *("checkpoint", "config", "data", "energy", "files", "generators", "models", "plugins"),
         *("provenance", "spikes"),

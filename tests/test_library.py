@@ -162,6 +162,8 @@ def test_a_classifier_of_events(cli):
     frames = torch.randint(0, 5, (2, 2, 2, 16, 16))
     assert classifier(frames).shape == (2, 10)
     assert torch.equal(classifier(frames), classifier(frames.float()))
+    with pytest.raises(ValueError, match="event counts must be finite"):
+        classifier(frames / torch.zeros_like(frames))
     with pytest.raises(ValueError, match="3 frames were given to a model of T=2"):
         classifier(torch.zeros(2, 3, 2, 16, 16))
     with pytest.raises(ValueError, match=r"\[B, T, 2, 16, 16\], not \[2, 2, 16, 16\]"):
@@ -178,6 +180,7 @@ def test_a_classifier_of_events(cli):
         (torch.zeros(8, 8), r"\[B, 1, 8, 8\], not \[8, 8\]"),
         (torch.full((1, 1, 8, 8), 255.0), r"not torch.float32 in 255..255"),
         (torch.full((1, 1, 8, 8), -1.0), r"bytes \(uint8\) or floats in 0..1"),
+        (torch.full((1, 1, 8, 8), torch.nan), r"bytes \(uint8\) or floats in 0..1"),
         (torch.full((1, 1, 8, 8), 1000), r"not torch.int64 in 1e\+03"),
     ],
 )

@@ -101,8 +101,15 @@ def zeros(path: Path) -> None:
     path.write_bytes(content[:start] + bytes(4096) + content[start + 4096 :])
 
 
+def nan(path: Path) -> None:
+    """What versions that looked at the loss alone left."""
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["optimizer_states"][0]["state"][0]["exp_avg"].fill_(float("nan"))
+    torch.save(checkpoint, path)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("spoil", [half, zeros])
+@pytest.mark.parametrize("spoil", [half, zeros, nan])
 def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(cli, whole, spoil):
     """One line says so, the epoch after it is trained again, and its old metrics drop out."""
     run = copy(whole)
@@ -111,7 +118,7 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(cli, whole, spoil
     code, out, _err = cli("train", *SHORT)
     assert code == 0
     assert (
-        "run/checkpoints/last.ckpt cannot be read: going on from run/checkpoints/previous.ckpt "
+        "run/checkpoints/last.ckpt cannot be used: going on from run/checkpoints/previous.ckpt "
         "after epoch 2\n"
     ) in out
     (run / "checkpoints" / "last-1.ckpt").unlink()  # the damaged one was put aside
@@ -129,7 +136,7 @@ def test_a_folder_whose_checkpoints_are_all_damaged_is_left_alone(cli, whole):
     assert code == 2
     assert err == (
         "error: run/checkpoints/last.ckpt and run/checkpoints/previous.ckpt and "
-        "run/checkpoints/best.ckpt cannot be read, and there is no other checkpoint to go on from: "
+        "run/checkpoints/best.ckpt cannot be used, and there is no other checkpoint to go on from: "
         "choose another folder with hydra.run.dir=...\n"
     )
     assert {path: path.read_bytes() for path in run.glob("[!.]*/*")} == before
@@ -219,7 +226,7 @@ def test_a_checkpoint_of_another_program_is_not_gone_on_from(tmp_path):
     """In the place of last.ckpt it counts as damaged."""
     (tmp_path / "checkpoints").mkdir()
     torch.save({"weights": torch.zeros(3)}, tmp_path / "checkpoints" / "last.ckpt")
-    with pytest.raises(CheckpointError, match=r"last.ckpt cannot be read, and there is no other"):
+    with pytest.raises(CheckpointError, match=r"last.ckpt cannot be used, and there is no other"):
         start_point(tmp_path, None, seed=0)
 
 

@@ -235,18 +235,6 @@ def test_evaluation_refuses_what_it_does_not_read(train, cli, word):
     )
 
 
-def test_weights_that_are_not_finite_are_told_of_an_evaluation(train, cli):
-    """They are named by their layer, without advice for a training."""
-    assert train("run", "model.dim=16")[0] == 0
-    path = "run/checkpoints/best.ckpt"
-    checkpoint = torch.load(path, weights_only=True)
-    checkpoint["state_dict"]["backbone.head.bias"][:] = float("nan")
-    torch.save(checkpoint, path)
-    code, _out, err = cli("eval", f"ckpt_path={path}")
-    assert err == "error: the loss is nan: the weights of layer head.bias are not finite\n"
-    assert code != 0
-
-
 def test_of_two_checkpoints_with_a_monitor_the_first_is_the_best(train):
     """What is tested is what results.json calls the best epoch, and the objective is of."""
     second = "{_target_:lightning.pytorch.callbacks.ModelCheckpoint,monitor:train/loss}"

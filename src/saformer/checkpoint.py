@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from saformer.errors import CheckpointError
+from saformer.finite import named_tensors, nonfinite, shortened
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 OWN = (LAST, PREVIOUS, "best.ckpt")
@@ -26,6 +27,8 @@ DATA_SETTINGS = (
 )
 # What snnTorch keeps of a neuron's settings in buffers; where learned, they are parameters.
 CONSTANTS = ("alpha", "beta", "threshold", "graded_spikes_factor", "reset_mechanism_val")
+# Where a checkpoint holds what training made; the second and third are those of an average.
+TRAINED = ("state_dict", "current_model_state", "averaging_state", "optimizer_states")
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -70,7 +73,18 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from None
     if "state_dict" not in checkpoint:
         raise CheckpointError(f"ckpt_path={path} holds no weights: use another one of the same run")
+    if bad := nonfinite(trained_values(checkpoint)):
+        raise CheckpointError(
+            f"ckpt_path={path} holds values that are not finite ({shortened(bad)}): it was written "
+            "by a training that went bad; use an earlier one"
+        )
     return checkpoint
+
+
+def trained_values(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """What training has made, by name: weights, statistics, averages, moments of the optimizer."""
+    found = (pair for key in TRAINED for pair in named_tensors(checkpoint.get(key), key))
+    return {name.removeprefix("state_dict."): value for name, value in found}
 
 
 def saved_config(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Classifier(nn.Module):
             x: Images [B, C, H, W], as bytes or as floats in 0..1; or event counts [B, T, 2, H, W].
 
         Raises:
-            ValueError: The input has another shape, or an image is neither.
+            ValueError: The input has another shape, an image is neither, or a value is NaN.
         """
         return self.backbone(self.prepare(x)).mean(0)
 
@@ -62,11 +62,13 @@ class Classifier(nn.Module):
             raise ValueError(f"the input must be [{lead}, {shape}], not {list(x.shape)}")
         if not events and x.dtype is not torch.uint8:
             low, high = (x.min().item(), x.max().item()) if x.numel() else (0, 0)
-            if not x.is_floating_point() or low < 0 or high > 1:
+            if not x.is_floating_point() or not (low >= 0 and high <= 1):  # NaN is neither
                 raise ValueError(
                     f"images must be bytes (uint8) or floats in 0..1, not {x.dtype} in "
                     f"{low:.3g}..{high:.3g}; they are normalised here"
                 )
+        if events and not torch.isfinite(x).all():
+            raise ValueError("event counts must be finite: neurons would hide NaN from the logits")
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
         return (to_float(x, data).to(mean.dtype) - mean) / std
 

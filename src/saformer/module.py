@@ -3,6 +3,7 @@
 T timesteps, B batch, K classes.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -10,14 +11,17 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from saformer.checkpoint import trained_values
 from saformer.config import Config, LossConfig
 from saformer.create import build_backbone
 from saformer.diagnose import first_nonfinite
 from saformer.errors import TrainingStopped
+from saformer.finite import nonfinite, shortened
 from saformer.models.surrogate import state_dtype
 from saformer.same_logits import SameLogits
 from saformer.schedule import EpochSchedule, keep_settings, lr_at
@@ -109,23 +113,43 @@ class SAFormerModule(pl.LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Stop before a bad step reaches the weights, in all ranks together.
 
-        To look at the loss before the backward pass would make the CPU wait there for the GPU.
+        Behind a neuron the loss stays finite whatever the membrane is, and only gradients tell. To
+        look at anything before the backward pass would make the CPU wait there for the GPU.
         """
         unchecked, self._unchecked = self._unchecked, []
-        finite = torch.isfinite(torch.stack([loss for loss, _ in unchecked]))
-        ranks, rank = self.trainer.world_size, self.trainer.global_rank
-        first = torch.where(finite.all(), ranks, rank)
-        if ranks > 1:
-            first = self.trainer.strategy.reduce(first, reduce_op="min")
-        speaker = int(first)  # the first rank of which a loss is bad, if there is one
-        if speaker == ranks:
-            return
-        words = ""
-        if rank == speaker:
-            loss, x = unchecked[finite.tolist().index(False)]
-            with self.trainer.precision_plugin.train_step_context():  # as the step had it
-                words = self._what_went_wrong(loss, x)
-        raise TrainingStopped(self.trainer.strategy.broadcast(words, speaker))
+        finite = [torch.isfinite(part).all() for each in unchecked for part in each]
+        norm = get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
+        fine = torch.stack([torch.stack(finite).all(), torch.isfinite(norm)])
+        if self.trainer.world_size > 1:
+            fine = self.trainer.strategy.reduce(fine.int(), reduce_op="min")
+        forward, backward = fine.tolist()  # here the CPU waits, once a step
+        if not (forward and (backward or self._scaler_skips())):
+            found = self._first_said(self._what_went_wrong(unchecked))
+            raise TrainingStopped(found or self._bad_gradient())
+
+    def _scaler_skips(self) -> bool:
+        """Whether a loss scale that is too high explains gradients that are not finite."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        return scaler is not None and scaler.get_scale() >= 1
+
+    def on_validation_start(self) -> None:
+        self._require_finite(self.state_dict())
+
+    def on_test_start(self) -> None:
+        self._require_finite(self.state_dict())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._require_finite(trained_values(checkpoint))
+
+    def _require_finite(self, values: Mapping[str, Tensor]) -> None:
+        """Stop in all ranks together where a weight, a statistic or a moment is not finite."""
+        bad = nonfinite(values)
+        fine = torch.tensor(not bad, dtype=torch.int, device=self.device)
+        if self.trainer.world_size > 1:
+            fine = self.trainer.strategy.reduce(fine, reduce_op="min")
+        if not fine:
+            words = f"{shortened(bad)} became infinite or NaN" if bad else ""
+            raise TrainingStopped(self._in_words(self._first_said(words)))
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._stop_with_the_epoch()
@@ -169,25 +193,50 @@ class SAFormerModule(pl.LightningModule):
             logits = _mean_over_time(by_time)
             self._logits.update(logits, by_time.dtype)
             loss = F.cross_entropy(logits, y)
-            if not torch.isfinite(loss):  # before a bad model reaches a checkpoint
-                raise TrainingStopped(self._what_went_wrong(loss, x))
+            if not torch.isfinite(loss) & torch.isfinite(x).all():
+                raise TrainingStopped(self._what_went_wrong([(loss, x)]))
             mean.update(loss, len(x))
             accuracy.update(logits, y)
         # Given the loss itself, Lightning would divide by half of an odd number, rounded down.
         self.log(name, mean, batch_size=len(x))
         self.log_dict(accuracy, batch_size=len(x), prog_bar=True)
 
-    def _what_went_wrong(self, loss: Tensor, x: Tensor) -> str:
-        """Where in the network a loss became infinite or NaN, and what may help."""
-        where = first_nonfinite(self.backbone, x)
+    def _what_went_wrong(self, batches: list[tuple[Tensor, Tensor]]) -> str:
+        """What these batches show of why something became infinite or NaN; or nothing."""
+        for loss, x in batches:
+            with self.trainer.precision_plugin.forward_context():  # as the step had it
+                where = first_nonfinite(self.backbone, x)
+            if not torch.isfinite(loss):
+                where = where or "every layer is finite, so the loss itself overflowed"
+                return self._in_words(where, f"the loss became {loss.item()}")
+            if where:
+                return self._in_words(where)
+        return ""
+
+    def _bad_gradient(self) -> str:
+        """Where gradients, which all ranks share, became infinite or NaN: they come from behind."""
+        for name, parameter in reversed(list(self.named_parameters())):
+            if parameter.grad is not None and not torch.isfinite(norm := parameter.grad.norm()):
+                where = f"from {name} backwards, though the loss is finite"
+                return self._in_words(where, f"the gradient became {norm.item()}")
+        return self._in_words("the norm of all gradients overflowed")
+
+    def _in_words(self, where: str, what: str = "") -> str:
+        """What became infinite or NaN, when, where in the network it began, and what may help."""
         if self.trainer.testing:
-            return f"the loss is {loss.item()}: {where}"
+            return f"{what or 'the test stopped'}: {where}"
         return (
-            f"the loss became {loss.item()} in epoch {self.current_epoch + 1}, "
+            f"{what or 'training stopped'} in epoch {self.current_epoch + 1}, "
             f"step {self.global_step}: {where}. "
             "The last good checkpoint is kept; a lower optimizer.lr, trainer.gradient_clip_val=1 "
             "or trainer.precision=32-true may help."
         )
+
+    def _first_said(self, words: str) -> str:
+        """What the first of the ranks says that has something to say; all must ask."""
+        ranks = range(self.trainer.world_size)
+        said = [self.trainer.strategy.broadcast(words, rank) for rank in ranks]
+        return next(filter(None, said), "")
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Weights, which are decayed, and what has fewer than two dimensions, which is not."""

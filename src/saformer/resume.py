@@ -179,12 +179,12 @@ def _latest(folder: Path) -> tuple[str, dict[str, Any]] | None:
             damaged.append(shown)
             continue
         if at_epoch_end(checkpoint):
-            instead = f"{' and '.join(damaged)} cannot be read: " if damaged else ""
+            instead = f"{' and '.join(damaged)} cannot be used: " if damaged else ""
             log.info("%sgoing on from %s after epoch %d", instead, shown, checkpoint["epoch"] + 1)
             return str(path), checkpoint
     if damaged:
         raise CheckpointError(
-            f"{' and '.join(damaged)} cannot be read, and there is no other checkpoint to go on "
+            f"{' and '.join(damaged)} cannot be used, and there is no other checkpoint to go on "
             "from: choose another folder with hydra.run.dir=..."
         )
     return None

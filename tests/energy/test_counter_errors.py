@@ -15,7 +15,6 @@ from saformer.models.neuron import MultiStepLeaky
 def test_values_that_are_not_finite_name_their_layer():
     """NaN or infinity ends in one line with the first layer that meets it; the pass goes on."""
     model, x = TinySSA(), images()
-    model.conv2.bias.data[3] = torch.nan
     for bad, layer in ((1.0, "lif2"), (torch.inf, "conv1"), (torch.nan, "conv1")):
         x[1, 2, 3, 4] = bad
         if layer == "lif2":
@@ -28,6 +27,15 @@ def test_values_that_are_not_finite_name_their_layer():
         with pytest.raises(EnergyError) as error:
             counter.table()
         assert str(error.value) == f"layer {layer} meets NaN or infinite values"
+
+
+def test_weights_that_are_not_finite_name_their_layer():
+    """They make no spike, and a count of no spikes is a number that looks like one."""
+    model = TinySSA()
+    model.conv2.bias.data[3] = torch.nan
+    with pytest.raises(EnergyError) as error:
+        count(model, images())
+    assert str(error.value) == "layer conv2 has conv2.bias not finite"
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,8 @@ def damaged(weights: dict) -> None:
     flipped[len(flipped) // 2] ^= 1
     Path("flipped.pth").write_bytes(flipped)
     Path("text.pth").write_text("this is no checkpoint")
+    name = next(iter(weights))
+    torch.save({**weights, name: weights[name] * torch.nan}, "nan.pth")
     torch.save({"optimizer": {"state": {}}, "epoch": 3}, "empty.pth")
     torch.save(torch.nn.Linear(2, 2).state_dict(), "other.pth")
     Path("folder").mkdir()
@@ -153,6 +155,7 @@ def damaged(weights: dict) -> None:
         (("cut.pth", "out"), "cut.pth cannot be read: it is damaged or not a checkpoint"),
         (("flipped.pth", "out"), "flipped.pth cannot be read: it is damaged or not a checkpoint"),
         (("text.pth", "out"), "text.pth cannot be read: it is damaged or not a checkpoint"),
+        (("nan.pth", "out"), "nan.pth holds values that are not finite ("),
         (
             ("empty.pth", "out"),
             "empty.pth holds no weights, neither as they are nor in state_dict, model, "

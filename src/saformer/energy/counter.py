@@ -25,6 +25,7 @@ from saformer.energy.fanout import CONVS
 from saformer.energy.fold import EnergyError
 from saformer.energy.probe import NotFiniteError, Prober
 from saformer.energy.table import Kind, Layer, LayerTable, join_calls, merge
+from saformer.finite import nonfinite, shortened
 from saformer.generators import apart
 from saformer.models.spike_ops import ResidualAdd, SpikeMask, SpikeMatMul, SpikeMax, SpikeSum
 
@@ -81,6 +82,10 @@ class Counter:
         self._ran: dict[str, Calls] = {}  # in this batch, in the order of their first calls
         self._tables: list[LayerTable] = []
         self._failure: EnergyError | None = None
+        if bad := nonfinite(model.state_dict()):  # which neurons hide: they do not fire
+            bad = [each.replace("_orig_mod.", "") for each in bad]
+            layer = bad[0].rpartition(".")[0]
+            self._failure = EnergyError(f"layer {layer} has {shortened(bad)} not finite")
         self._attached = ExitStack()
 
     @contextmanager

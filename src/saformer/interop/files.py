@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from saformer.errors import CheckpointError
+from saformer.finite import nonfinite, shortened
 from saformer.interop.convert import Converted
 from saformer.module import SAFormerModule
 
@@ -42,6 +43,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(weights, dict) or not weights or not _all_tensors(weights):
         raise CheckpointError(
             f"{path} holds no weights, neither as they are nor in {', '.join(PLACES)}"
+        )
+    if bad := nonfinite(weights):
+        raise CheckpointError(
+            f"{path} holds values that are not finite ({shortened(bad)}): it was written by a "
+            "training that went bad; use an earlier one"
         )
     # DistributedDataParallel puts this before every name.
     return {name.removeprefix("module."): tensor for name, tensor in weights.items()}
