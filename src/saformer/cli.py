@@ -27,6 +27,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from saformer import cluster
+from saformer.checkpoint_settings import require_own_files
 from saformer.config import VERSION_BASE, Config, check, conf_dir
 from saformer.errors import SettingError, UserError
 from saformer.measured import require_measured
@@ -98,6 +99,7 @@ def export() -> None:
 def _train(composed: DictConfig) -> float | tuple[float, ...]:
     config = check(composed)
     require_measured(config)
+    require_own_files(config.callbacks)
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         require_same_run(folder, config)  # a repeated sweep goes on in the folders of its jobs

@@ -269,10 +269,10 @@ def _energy_monitor(config: Config, folder: Path) -> EnergyMonitor:
 
 
 def objective(names: list[str], run_dir: Path) -> float | tuple[float, ...]:
-    """Metrics of the best epoch, from what was written about it; NaN if none was validated."""
+    """Metrics of the epoch that was tested, as they were written; NaN if it was not validated."""
     best = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))["best"]
     if best is None:
-        log.warning("no epoch was validated, so there is no objective")
+        log.warning("the epoch that was tested was not validated, so there is no objective")
         best = dict.fromkeys(names, nan)
     for name in names:
         if name not in best:

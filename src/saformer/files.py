@@ -2,6 +2,7 @@
 
 import json
 import os
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,10 @@ def write_whole(path: Path, content: str | memoryview, replaced: Path | None = N
     if replaced is not None and path.exists():
         path.replace(replaced)
     part.replace(path)
+
+
+def set_aside(path: Path) -> None:
+    """Rename a file that would be written over: results-1.json; one that is empty is not kept."""
+    if path.exists() and path.stat().st_size:
+        others = (path.with_stem(f"{path.stem}-{number}") for number in count(1))
+        path.rename(next(other for other in others if not other.exists()))

@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count, takewhile
+from itertools import takewhile
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,6 +23,7 @@ from saformer.checkpoint import LAST, OWN, PREVIOUS, at_epoch_end, load_checkpoi
 from saformer.cluster import NOTICES, hand_back, heeds_notices
 from saformer.config import Config
 from saformer.errors import CheckpointError, OtherRunError, UserError
+from saformer.files import set_aside
 from saformer.results.collect import done_results, shown
 
 log = logging.getLogger(__name__)
@@ -121,9 +122,7 @@ def put_aside(run_dir: Path, resumed: str | None) -> None:
             (checkpoints / LAST, checkpoints / PREVIOUS),
         )
     for path in paths:
-        if path.exists() and path.stat().st_size:
-            others = (path.with_stem(f"{path.stem}-{number}") for number in count(1))
-            path.rename(next(other for other in others if not other.exists()))
+        set_aside(path)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Checkpoints of a run, from which it goes on exactly, in whatever folder."""
 
 import io
+import logging
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,15 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from saformer.checkpoint import LAST, PREVIOUS
-from saformer.files import write_whole
+from saformer.checkpoint import LAST, OWN, PREVIOUS, load_checkpoint
+from saformer.errors import CheckpointError
+from saformer.files import set_aside, write_whole
+
+log = logging.getLogger(__name__)
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -64,14 +69,20 @@ class RunCheckpoint(ModelCheckpoint):
     In the middle of an epoch, where Lightning saves when not every epoch is validated, a checkpoint
     holds neither the place in the data nor the metrics so far. Lightning also forgets the best
     score when the folder is another than before, and a run resumed there would test the best of
-    its last epochs alone: here the best file is copied along.
+    its last epochs alone: here the best file is copied along, if it is still the one that the
+    checkpoint speaks of. Names count epochs from 1, as results do, and carry no `=`.
 
     Args:
-        options: Arguments of ModelCheckpoint.
+        options: Arguments of ModelCheckpoint, as `saformer.checkpoint_settings` lets them pass.
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options, save_on_train_epoch_end=True)
+        fixed = {"save_on_train_epoch_end": True, "auto_insert_metric_name": False}
+        super().__init__(**options | fixed)
+
+    def format_checkpoint_name(self, metrics: dict[str, Tensor], *args: Any, **options: Any) -> str:
+        counted = metrics | {"epoch": metrics["epoch"] + 1}
+        return super().format_checkpoint_name(counted, *args, **options)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         every = trainer.check_val_every_n_epoch or 1
@@ -86,14 +97,54 @@ class RunCheckpoint(ModelCheckpoint):
         better = as_good(float(current), float(before), self.mode)
         return trainer.strategy.reduce_boolean_decision(better)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        before = Path(state_dict["best_model_path"])
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Begin the best anew where its file is none that the checkpoint speaks of.
+
+        It is another one where training goes on from an epoch before the best of an earlier start,
+        or by another monitor. What an earlier start named the best is put aside.
+        """
+        if trainer.state.fn is not TrainerFn.FITTING or self.monitor is None:
+            return
+        state = checkpoint["callbacks"].get(self.state_key)
+        # The first process decides, since the file that it looks at may then have another name.
+        kept = trainer.is_global_zero and state is not None and self._kept(state, checkpoint)
+        if trainer.strategy.broadcast(kept):
+            return
+        checkpoint["callbacks"].pop(self.state_key, None)
+        if trainer.is_global_zero:
+            since = checkpoint["epoch"] + 2
+            log.warning("the best epoch by %s is chosen from epoch %d on", self.monitor, since)
+            if state is None or Path(str(trainer.ckpt_path)).name not in OWN:
+                set_aside(Path(self.dirpath or "") / f"{self.filename}{self.FILE_EXTENSION}")
+
+    def _kept(self, state: dict[str, Any], checkpoint: dict[str, Any]) -> bool:
+        """Whether the best that a checkpoint speaks of is there; its test refuses a damaged one."""
+        path, _ = self._best_files(state)
+        try:
+            best = load_checkpoint(path) if state["best_model_path"] else None
+        except CheckpointError:
+            return path.is_file()
+        if best is None:
+            return True
+        score = best["callbacks"].get(self.state_key, {}).get("best_model_score")
+        older = best["global_step"] <= checkpoint["global_step"]
+        return bool(older and score == state["best_model_score"])
+
+    def _best_files(self, state: dict[str, Any]) -> tuple[Path, Path]:
+        """Where the file of the best is, and where it belongs."""
+        before = Path(state["best_model_path"])
         here = Path(self.dirpath or "") / before.name
-        moved = here != before
-        if not (before.is_file() or here.is_file()) or (moved and self.monitor is None):
-            return  # the checkpoint came without the best, which begins anew
+        return here if here.is_file() else before, here
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        found, here = self._best_files(state_dict)
+        moved = here != Path(state_dict["best_model_path"])
+        if not found.is_file() or (moved and self.monitor is None):
+            return  # there is none, or it is but the newest
         if moved:
-            _copy_unless_there(before, here)
+            _copy_unless_there(found, here)
             state_dict = state_dict | {
                 "dirpath": self.dirpath,
                 "best_model_path": str(here),

@@ -10,7 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from saformer.callbacks.checkpoint import as_good, best_checkpoint
+from saformer.callbacks.checkpoint import best_checkpoint
 from saformer.callbacks.energy import counted, silenced
 from saformer.callbacks.meter import EpochMeter, compile_seconds
 from saformer.files import write_json, write_whole
@@ -40,6 +40,8 @@ class ResultsWriter(EpochMeter):
         self._total: dict[str, float] = {"seconds": 0.0, "train_seconds": 0.0, "samples": 0}
         self._clock = time.perf_counter()
         self._fit: dict[str, Any] | None = None
+        self._all_lines: list[dict[str, Any]] = []
+        self._tested_step = 0  # of the weights that are there
         self._first_step: dict[str, float] = {}  # of this start
 
     def state_dict(self) -> dict[str, Any]:
@@ -48,6 +50,11 @@ class ResultsWriter(EpochMeter):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._total = dict(state_dict["total"])
         self._lines = list(state_dict["lines"])
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._tested_step = checkpoint["global_step"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._clock = time.perf_counter()
@@ -93,23 +100,15 @@ class ResultsWriter(EpochMeter):
         # Gathered here and not at the end of the test, because loading a checkpoint for the test
         # also takes all callbacks back to the epoch of that checkpoint.
         self._add_wall_seconds()
-        monitor, mode, paths = "val/top1", "max", {"best": "", "last": ""}
-        best = best_checkpoint(trainer)
-        if best is not None and best.monitor is not None:
-            monitor, mode = best.monitor, best.mode
+        self._all_lines, self._tested_step = self._lines, trainer.global_step
+        paths, best = {"best": "", "last": ""}, best_checkpoint(trainer)
+        if best is not None:
             paths["best"] = best.best_model_path
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.monitor is None:  # the newest
                 paths["last"] = callback.best_model_path
-        chosen: dict[str, Any] | None = None
-        for line in self._lines:
-            if monitor in line and (
-                chosen is None or as_good(line[monitor], chosen[monitor], mode)
-            ):
-                chosen = line
         trained = self._total["train_seconds"]
         self._fit = {
-            "best": chosen,
             "last": self._lines[-1] if self._lines else None,
             "epochs": len(self._lines),
             "params": sum(p.numel() for p in pl_module.parameters()),
@@ -131,9 +130,20 @@ class ResultsWriter(EpochMeter):
             "test": test,
             "silence": silenced(trainer, pl_module),
             "energy": counted(trainer),
+            "best": self._tested_epoch(trainer),
             **self._fit,
         }
         write_json(self._run_dir / "results.json", record)
+
+    def _tested_epoch(self, trainer: pl.Trainer) -> dict[str, Any] | None:
+        """The line of the epoch whose weights were tested, if it was measured by what is watched.
+
+        By the step of the weights themselves: a second choice from the lines might be another.
+        """
+        best = best_checkpoint(trainer)
+        watched = (best.monitor if best is not None else None) or "val/top1"
+        lines = (line for line in self._all_lines if line["step"] == self._tested_step)
+        return next((line for line in lines if watched in line), None)
 
     def _write_lines(self, trainer: pl.Trainer) -> None:
         if trainer.is_global_zero:
