@@ -155,7 +155,11 @@ def damaged(weights: dict) -> None:
         (("cut.pth", "out"), "cut.pth cannot be read: it is damaged or not a checkpoint"),
         (("flipped.pth", "out"), "flipped.pth cannot be read: it is damaged or not a checkpoint"),
         (("text.pth", "out"), "text.pth cannot be read: it is damaged or not a checkpoint"),
-        (("nan.pth", "out"), "nan.pth holds values that are not finite ("),
+        (
+            ("nan.pth", "out"),
+            "nan.pth holds values that are not finite (head.weight): it was written by a training "
+            "that went bad; use an earlier one",
+        ),
         (
             ("empty.pth", "out"),
             "empty.pth holds no weights, neither as they are nor in state_dict, model, "
