@@ -24,7 +24,12 @@ _context.set_forkserver_preload(
 
 
 def start(
-    folder: Path, *args: str, log: str = "log", die_at: int = 0, how: str | float = "before"
+    folder: Path,
+    *args: str,
+    log: str = "log",
+    die_at: int = 0,
+    how: str | float = "before",
+    command: str = "train",
 ) -> BaseProcess:
     """Start `train.py args` in a folder; what it prints goes to the file `log` there.
 
@@ -38,8 +43,9 @@ def start(
         die_at: Kill it at its `die_at`-th change of a file; 0 lets it live.
         how: `before` the change; `within` it, when the first of what is written is in the file; or
             so many seconds after.
+        command: Another function of `saformer.cli` than `train`.
     """
-    process = _context.Process(target=_train, args=(folder, args, log, die_at, how))
+    process = _context.Process(target=_run, args=(folder, args, log, die_at, how, command))
     process.start()
     return process
 
@@ -52,7 +58,9 @@ def finish(folder: Path, *args: str, **options: Any) -> int:
     return process.exitcode
 
 
-def _train(folder: Path, args: tuple[str, ...], log: str, die_at: int, how: str | float) -> None:
+def _run(
+    folder: Path, args: tuple[str, ...], log: str, die_at: int, how: str | float, command: str
+) -> None:
     os.chdir(folder)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
@@ -81,6 +89,6 @@ def _train(folder: Path, args: tuple[str, ...], log: str, die_at: int, how: str 
 
     sys.addaudithook(hook)
     try:
-        saformer.cli.train()
+        getattr(saformer.cli, command)()
     finally:
         Path("changes").write_text(str(next(changes)))

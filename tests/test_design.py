@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "models": {"plugins"},
     "data": {"plugins"},
     "energy": {"plugins", "files", "finite", "generators", "models.spike_ops"},
-    "results": {"config", "style"},
+    "results": {"config", "files", "lock", "style"},
     "spikes": {"style", "energy.counter", "energy.fold", "generators", "models"},
     "export": {
         *("classifier", "config", "data", "files", "generators", "models"),

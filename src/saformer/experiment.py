@@ -9,7 +9,6 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ from saformer.config import Config, build, to_dict
 from saformer.data.module import SpikingDataModule
 from saformer.energy.silence import silence
 from saformer.errors import UserError, require
-from saformer.files import write_json
+from saformer.files import new_folder, with_time, write_new_json
 from saformer.logger import build_logger, finish
 from saformer.module import SAFormerModule
 from saformer.noise import quiet
@@ -140,11 +139,13 @@ def evaluate(config: Config, checkpoint: dict[str, Any]) -> float:
     """
     data = _data(config, checkpoint)
     scores, words = _test(config, checkpoint, data)
-    result = _beside_run(config, "eval").with_suffix(".json")
-    _tell(scores, words, os.path.relpath(result))
     if getattr(rank_zero_only, "rank", 0) == 0:
-        facts = {"silence": words, "data": data.describe(), "config": to_dict(config)}
-        write_json(result, {**scores, **facts})
+        record = {**scores, "silence": words, "data": data.describe(), "config": to_dict(config)}
+        shown = "nowhere"
+        try:
+            shown = os.path.relpath(write_new_json(_beside_run(config, "eval"), record))
+        finally:  # what was measured is told, whether it can be written or not
+            _tell(scores, words, shown)
     return scores["test/top1"]
 
 
@@ -161,7 +162,7 @@ def report_energy(config: Config, checkpoint: dict[str, Any]) -> float:
     Raises:
         UserError: As of `evaluate`, or the network cannot be counted.
     """
-    monitor = _energy_monitor(config, _beside_run(config, "energy"))
+    monitor = _energy_monitor(config, _beside_run(config, "energy"), new=True)
     scores, words = _test(config, checkpoint, _data(config, checkpoint), monitor)
     if monitor.table is not None and getattr(rank_zero_only, "rank", 0) == 0:
         from saformer.energy import report
@@ -196,7 +197,12 @@ def draw_spikes(
     require(1 <= images <= size, "--images", rule, images)
     module = SAFormerModule(config, to_dict(config)).eval()
     load_weights(config.ckpt_path or "", checkpoint, module)
-    return draw_first(module, data, images, out or _beside_run(config, "plots"))
+    folder = out or new_folder(_beside_run(config, "plots"))
+    try:
+        return draw_first(module, data, images, folder)
+    finally:
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _data(config: Config, checkpoint: dict[str, Any]) -> SpikingDataModule:
@@ -244,7 +250,7 @@ def _tell(scores: Mapping[str, float], words: list[str], place: str) -> None:
 
 
 def _beside_run(config: Config, what: str) -> Path:
-    """A new name for a result on a checkpoint, in the folder of its run; here if that is not ours.
+    """A name for a result on a checkpoint, in the folder of its run; here if that is not ours.
 
     Others' checkpoints are often read from a folder that nobody else may write.
     """
@@ -253,10 +259,10 @@ def _beside_run(config: Config, what: str) -> Path:
     if not os.access(folder, os.W_OK):
         log.warning("%s cannot be written: what comes of it goes into the current folder", folder)
         folder = Path()
-    return folder / f"{what}-{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    return with_time(folder / what)
 
 
-def _energy_monitor(config: Config, folder: Path) -> EnergyMonitor:
+def _energy_monitor(config: Config, folder: Path, new: bool = False) -> EnergyMonitor:
     facts = {
         "model": config.model.name,
         "dataset": config.dataset.name,
@@ -265,7 +271,7 @@ def _energy_monitor(config: Config, folder: Path) -> EnergyMonitor:
         "versions": versions(),
         "config": to_dict(config),
     }
-    return EnergyMonitor(config.energy, folder, facts)
+    return EnergyMonitor(config.energy, folder, facts, new)
 
 
 def objective(names: list[str], run_dir: Path) -> float | tuple[float, ...]:

@@ -32,7 +32,7 @@ from saformer.energy.summary import (
 )
 from saformer.energy.table import LayerTable, merge
 from saformer.errors import require
-from saformer.files import write_whole
+from saformer.files import new_folder, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +49,15 @@ class EnergyMonitor(Callback):
         config: Convention, hardware models, samples.
         folder: Where the files go; the report of a test is written into it.
         facts: What else belongs to the numbers of a report: model, data, commit, versions.
+        new: Whether a report goes into a new folder, with a number behind its name if need be.
 
     Raises:
         SettingError: There is no hardware model of a configured name.
     """
 
-    def __init__(self, config: EnergyConfig, folder: Path, facts: dict[str, Any]) -> None:
+    def __init__(
+        self, config: EnergyConfig, folder: Path, facts: dict[str, Any], new: bool = False
+    ) -> None:
         super().__init__()
         # Now, and not when the training is done.
         names = [cost_model(name).name for name in config.costs]
@@ -63,6 +66,7 @@ class EnergyMonitor(Callback):
         self.config = config
         self.folder = folder
         self.facts = facts
+        self.new = new
         self.scalars: Scalars = {}
         """Of the last validation or test, in full precision; empty if it counted nothing."""
         self.table: LayerTable | None = None
@@ -205,6 +209,8 @@ class EnergyMonitor(Callback):
         words = silenced(trainer, pl_module)
         facts = {**self.facts, "precision": trainer.precision, "accuracy": scores.get("test/top1")}
         facts["silence"] = words
+        if self.new:
+            self.folder = new_folder(self.folder)
         report.write(self.table, self.config, self.folder, facts)
         if isinstance(trainer.logger, WandbLogger):
             _to_wandb(trainer.logger, self.table, self.config, self.folder)

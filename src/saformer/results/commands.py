@@ -8,7 +8,6 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from rich.console import Console
 
 from saformer.config import check, to_dict
 from saformer.errors import SettingError
+from saformer.files import new_folder, with_time
 from saformer.overrides import compose
 from saformer.results import render
 from saformer.results.collect import find, shown
@@ -32,7 +32,7 @@ EXAMPLES = """\
   mine.yaml --out paper      a table of your own; its files into the folder paper
 
 A run belongs to a row if it was trained with the same settings, whatever its folder or machine.
---run takes a run without results for one that was cut off: not while others are still training.
+--run leaves alone what others are training; two of them at once share what is missing.
 
 tables: """
 
@@ -54,8 +54,9 @@ def run(words: list[str]) -> int:
     outputs, failed = require_folders(typed.outputs, typed.out, typed.run), []
     for name, config in [titled(name, settings) for name in names]:
         rows = compose_rows(name, config, settings)
-        out = Path(typed.out or f"outputs/tables/{name}-{datetime.now():%Y-%m-%d_%H-%M-%S}")
         table = collect(name, config, rows, outputs)
+        # Not before: what is refused leaves no folder.
+        out = Path(typed.out) if typed.out else new_folder(with_time(Path("outputs/tables", name)))
         if typed.run:
             failed += run_missing(rows, outputs, out / "logs")
             table = collect(name, config, rows, outputs)

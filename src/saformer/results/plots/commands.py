@@ -2,13 +2,13 @@
 
 import argparse
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from saformer import style
 from saformer.errors import SettingError, require
+from saformer.files import new_folder, with_time
 from saformer.results.collect import shown
 from saformer.results.commands import collect, compose_rows, require_folders, titled
 from saformer.results.plots.bars import bars
@@ -129,5 +129,4 @@ def _curves(names: list[str], settings: list[str], out: Path | None) -> list[Pat
 
 
 def _save(fig: Figure, name: str, out: Path | None) -> list[Path]:
-    folder = out or Path(f"outputs/plots/{name}-{datetime.now():%Y-%m-%d_%H-%M-%S}")
-    return style.save(fig, folder, name)
+    return style.save(fig, out or new_folder(with_time(Path("outputs/plots", name))), name)
