@@ -30,9 +30,16 @@ from saformer import cluster
 from saformer.checkpoint_settings import require_own_files
 from saformer.config import VERSION_BASE, Config, check, conf_dir
 from saformer.errors import SettingError, UserError
+from saformer.lock import held
 from saformer.measured import require_measured
 from saformer.overrides import at_home, explain, is_complaint, restore
-from saformer.sweep import Multirun, note_failure, require_multirun, require_same_run
+from saformer.sweep import (
+    Multirun,
+    keep_composed,
+    note_failure,
+    require_multirun,
+    require_same_run,
+)
 
 # Why a file cannot be written: disk full, quota, limit, read-only, permission, a file in the way.
 NO_PLACE = {
@@ -97,10 +104,18 @@ def export() -> None:
 
 
 def _train(composed: DictConfig) -> float | tuple[float, ...]:
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if cluster.rank() > 0:  # the first process holds the folder for all
+        return _train_in(folder, composed)
+    with held(folder):
+        keep_composed(folder, composed)
+        return _train_in(folder, composed)
+
+
+def _train_in(folder: Path, composed: DictConfig) -> float | tuple[float, ...]:
     config = check(composed)
     require_measured(config)
     require_own_files(config.callbacks)
-    folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         require_same_run(folder, config)  # a repeated sweep goes on in the folders of its jobs
     from saformer import experiment
@@ -185,7 +200,8 @@ def _run(config_name: str, task: Callable[[DictConfig], float | tuple[float, ...
 def _leave_nothing(folder: Path) -> None:
     """Remove the folder of a run that was refused before it began; Hydra makes it before we see it.
 
-    Only one that has its name from us and holds nothing but what Hydra writes.
+    Only one that has its name from us and holds nothing but its settings and a log: not that of
+    another start, whose lock is there.
     """
     if folder.name != cluster.run_id():
         return

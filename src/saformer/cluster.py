@@ -28,6 +28,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from saformer.errors import SettingError, UserError
+from saformer.lock import handed_on
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def run_id() -> str:
     start and a random tail, which keeps apart two runs that start in the same second.
     """
     environ = os.environ
-    now = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(2)}"
+    now = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(4)}"
     if in_batch_job():
         job = environ["SLURM_JOB_ID"]
         if "SLURM_ARRAY_JOB_ID" in environ:
@@ -284,14 +285,20 @@ def run_apart(folder: Path) -> None:
         *chosen.overrides.task,
         f"hydra.run.dir={_quoted(folder)}",
         f"hydra.job.num={chosen.job.num}",
-        "hydra.output_subdir=null",  # this process has written it
     ]
     command = [sys.executable, "-m", "saformer.cli", *words]
+    lock, environ = handed_on()
     failure = ""
     # In a session of its own, so that Ctrl-C comes to it once, from here.
     with (
         subprocess.Popen(
-            command, stderr=PIPE, encoding="utf-8", errors="replace", start_new_session=True
+            command,
+            stderr=PIPE,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+            pass_fds=lock,
+            env=environ,
         ) as child,
         _passed_on(child),
     ):

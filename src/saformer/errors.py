@@ -41,6 +41,10 @@ class OtherRunError(UserError):
     """A folder holds another run, which stays as it is."""
 
 
+class InUseError(OtherRunError):
+    """Another process works in a folder."""
+
+
 class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or belongs to another model."""
 

@@ -222,14 +222,23 @@ def as_table(jobs: Sequence[Job]) -> "Table":
     return table
 
 
-def _unless_used(name: str, *, _root_: DictConfig) -> str | None:
-    """A folder for Hydra's files in that of a run; none where a run is, whose own they would be."""
-    folder = OmegaConf.select(_root_, "hydra.runtime.output_dir")
-    return None if folder and (Path(folder) / "run.json").exists() else name
+def keep_composed(folder: Path, composed: DictConfig) -> None:
+    """Write the settings of a run's first start, which `find_jobs` reads; run.json has all.
 
+    Hydra's own way of writing them comes before the folder is locked.
 
-# On import, for the same reason as `run_id`.
-OmegaConf.register_new_resolver("unless_used", _unless_used, replace=True)
+    Args:
+        folder: Folder of the run.
+        composed: Its settings, as Hydra made them.
+    """
+    if (folder / "run.json").exists():
+        return
+    chosen = HydraConfig.get()
+    kept = {"config": composed, "hydra": {"hydra": chosen}, "overrides": chosen.overrides.task}
+    (folder / ".hydra").mkdir(exist_ok=True)
+    for name, value in kept.items():
+        path = folder / ".hydra" / f"{name}.yaml"
+        path.write_text(OmegaConf.to_yaml(value), encoding="utf-8")
 
 
 def settings_of(words: Sequence[str]) -> list[str]:

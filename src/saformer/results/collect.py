@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from saformer.lock import holder
 from saformer.results.match import defining, differences
 
 
@@ -41,6 +42,10 @@ class Run:
         """Whether a training that is started in this folder goes on from it."""
         last = self.folder / "checkpoints" / "last.ckpt"
         return last.is_file() or not (self.folder / "metrics.jsonl").exists()
+
+    def holder(self) -> str | None:
+        """The process that trains it now, in words; None if none does, or it cannot be known."""
+        return holder(self.folder) if self.results is None else None
 
     def epochs_done(self) -> int:
         """Epochs whose metrics were written."""

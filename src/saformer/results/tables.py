@@ -46,7 +46,7 @@ class Row:
         seeds: Seeds that belong to it.
         published: What is published of it.
         runs: The run of each seed that came to its end.
-        cut: The run of each other seed that was begun.
+        cut: The run of each other seed that was begun; rather one that is being trained.
     """
 
     section: str
@@ -70,6 +70,29 @@ class Row:
         """Whether a seed was cut off in a folder that a training goes on from."""
         return seed in self.cut and self.cut[seed].goes_on()
 
+    def holder(self, seed: int) -> str | None:
+        """The process that trains a seed now, in words."""
+        return self.cut[seed].holder() if seed in self.cut else None
+
+    def take(self, runs: list[Run]) -> tuple[list[Run], list[Run]]:
+        """Look among runs for those of this row.
+
+        Returns:
+            Those that came to their end, and the others, each from the oldest to the newest.
+        """
+        settings = wanted(self.config, self.words)
+        fitting = [
+            run
+            for run in sorted(runs, key=lambda run: run.started)
+            if run.seed in self.seeds and not differences(settings, run.settings)
+        ]
+        whole = [run for run in fitting if run.results is not None]
+        cut = [run for run in fitting if run.results is None]
+        self.runs = {run.seed: run for run in whole}  # the newest is the last
+        chosen = sorted(cut, key=lambda run: run.holder() is not None)
+        self.cut = {run.seed: run for run in chosen if run.seed not in self.runs}
+        return whole, cut
+
     def job(self, seed: int) -> list[str]:
         """Words behind `python train.py` that make one seed, or go on with what was cut off."""
         words = [*self.words, *self._alike(seed), f"seed={seed}"]
@@ -90,19 +113,20 @@ class Row:
         ]
 
     def commands(self, outputs: Path) -> list[str]:
-        """The commands that make what is missing: one for all seeds that begin anew.
+        """The commands that make what is missing and nobody makes: one for all that begin anew.
 
         Args:
             outputs: Folder that runs are looked for in.
         """
-        going_on = [seed for seed in self.missing if self.goes_on(seed)]
-        anew = [seed for seed in self.missing if seed not in going_on]
+        idle = [seed for seed in self.missing if not self.holder(seed)]
+        going_on = [seed for seed in idle if self.goes_on(seed)]
+        anew = [seed for seed in idle if seed not in going_on]
         jobs = [self.job(seed) for seed in going_on]
         if anew:
             several = len(anew) > 1
             words = [*self.words, *self._alike(anew[0]), f"seed={','.join(map(str, anew))}"]
             if outputs != OUTPUTS:
-                words.append(f"hydra.{'sweep' if several else 'run'}.dir={new_folder(outputs)}")
+                words.append(f"hydra.{'sweep' if several else 'run'}.dir={new_run_dir(outputs)}")
             jobs.insert(0, ["-m"] * several + words)
         program = "python train.py" if Path("train.py").exists() else "saformer-train"
         return [f"{program} {shlex.join(words)}" for words in jobs]
@@ -152,7 +176,7 @@ def quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def new_folder(outputs: Path) -> str:
+def new_run_dir(outputs: Path) -> str:
     """Where a run below another folder than outputs/ goes, as Hydra's parser reads it."""
     return quoted(shown(outputs) + "/${name}/${run_id:}")
 
@@ -176,22 +200,12 @@ def fill(
     remarks = []
     taken: set[Path] = set()
     asked = [wanted(row.config, row.words) for row in rows]
-    for row, settings in zip(rows, asked, strict=True):
-        fitting = [
-            run for run in runs if run.seed in row.seeds and not differences(settings, run.settings)
-        ]
-        taken |= {run.folder for run in fitting}
-        whole = sorted((r for r in fitting if r.results is not None), key=lambda r: r.started)
+    for row in rows:
+        whole, cut = row.take(runs)
+        taken |= {run.folder for run in whole + cut}
         _require_alike(row, whole)
-        row.runs = {run.seed: run for run in whole}  # the newest is the last
-        cut = sorted((r for r in fitting if r.results is None), key=lambda r: r.started)
-        row.cut = {run.seed: run for run in cut if run.seed not in row.runs}
         remarks += _doubled(row, whole)
-        remarks += [
-            f"not counted: {shown(run.folder)} ({row.name}, seed {run.seed}) has no results: it "
-            f"was cut off, or still runs; {run.epochs_done()} of {run.config['epochs']} epochs"
-            for run in cut
-        ]
+        remarks += [_unfinished(row, run) for run in cut]
     remarks += _near(rows, asked, [run for run in runs if run.folder not in taken])
     return Table(name, config.title, columns, rows, remarks, outputs)
 
@@ -225,6 +239,18 @@ def _doubled(row: Row, whole: list[Run]) -> list[str]:
                 f"{' ...' if len(older) > 3 else ''}"
             )
     return lines
+
+
+def _unfinished(row: Row, run: Run) -> str:
+    """Why a run is not counted that has no results."""
+    if who := run.holder():
+        why = f"is being trained by {who}"
+    else:
+        why = "has no results: it was cut off, or still runs"
+    return (
+        f"not counted: {shown(run.folder)} ({row.name}, seed {run.seed}) {why}; "
+        f"{run.epochs_done()} of {run.config['epochs']} epochs"
+    )
 
 
 def _near(rows: list[Row], asked: list[dict[str, Any]], runs: list[Run]) -> list[str]:
