@@ -171,8 +171,11 @@ def test_bad_activations_and_empty_sets_are_told_in_one_line(tmp_path, module):
     """NaN is reported with the layer that meets it; an empty loader counts nothing, and says so."""
     monitor = EnergyMonitor(EnergyConfig(), tmp_path, {})
     trainer = quiet_trainer(monitor)
+    first = module.backbone.stem.stages[0].conv
+    handle = first.register_forward_pre_hook(lambda _module, args: (args[0] * float("nan"),))
     with pytest.raises(UserError, match=r"^layer stem\.stages\.0\.conv meets NaN .*values$"):
-        trainer.test(module, loader(x=X * float("nan")), verbose=False)
+        trainer.test(module, loader(), verbose=False)
+    handle.remove()
     monitor.on_test_start(trainer, module)
     with pytest.raises(UserError, match=r"^nothing was counted"):
         monitor.on_test_epoch_end(trainer, module)
