@@ -122,6 +122,11 @@ WRONG = [
         "+trainer.limit_train_batches=N for short ones, not 5",
     ),
     (
+        "+trainer.check_val_every_n_epoch=null",
+        "trainer.check_val_every_n_epoch must be a number of epochs, by which results are told, "
+        "not null",
+    ),
+    (
         "+trainer.max_time=00:01:00:00",
         "trainer.max_time must be left out, since a run ends with a whole epoch: type epochs=N; "
         "one that is stopped goes on when started again, not 00:01:00:00",

@@ -152,6 +152,16 @@ def test_a_run_ends_with_a_whole_epoch(cli, who):
     assert torch.load("run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 15 * ended
 
 
+def test_a_validation_within_an_epoch_is_not_told_as_its_result(cli):
+    """Validated at 12 of 15 batches and at the end: metrics and the best are those of the end."""
+    assert cli("train", *QUICK, "hydra.run.dir=once")[0] == 0
+    assert cli("train", *QUICK, "+trainer.val_check_interval=0.4")[0] == 0
+    once, often = (Path(name, "metrics.jsonl").read_bytes() for name in ("once", "run"))
+    assert once == often
+    best = [json.loads(Path(name, "results.json").read_text())["best"] for name in ("once", "run")]
+    assert best[0] == best[1]
+
+
 def test_a_run_of_another_seed_is_left_alone(cli):
     """Cut off, done, or named by ckpt_path: another seed does not go on from it."""
     end = signalled(2, "on_train_batch_start", epoch=1, batch=6)

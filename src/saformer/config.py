@@ -251,6 +251,9 @@ class Config:
         ):
             value = self.trainer.get(name)
             require(value in off, f"trainer.{name}", rule.format(instead), value)
+        every = self.trainer.get("check_val_every_n_epoch", 1)
+        rule = "be a number of epochs, by which results are told"
+        require(every is not None, "trainer.check_val_every_n_epoch", rule, "null")
         accumulated = self.trainer.get("accumulate_grad_batches", 1)
         ok = type(accumulated) is int and accumulated >= 1
         rule = "be a whole number of at least 1"

@@ -80,6 +80,8 @@ class SAFormerModule(pl.LightningModule):
                 for name, k in ranks.items()
             }
         )
+        self._validates_each: float | None = None
+        """Batches from one validation to the next, as Trainer was told."""
         self._asked_to_stop = False
         """Whether a callback wants to stop within the epoch under way."""
         self._unchecked: list[tuple[Tensor, Tensor]] = []
@@ -150,6 +152,18 @@ class SAFormerModule(pl.LightningModule):
         if not fine:
             words = f"{shortened(bad)} became infinite or NaN" if bad else ""
             raise TrainingStopped(self._in_words(self._first_said(words)))
+
+    def on_train_start(self) -> None:
+        self._validates_each = self.trainer.val_check_batch
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Validate where an epoch ends too, if its batches are no multiple of the interval.
+
+        The last validation would be told, and weights kept by it, as that of the whole epoch.
+        """
+        each, batches = self._validates_each, self.trainer.num_training_batches
+        if each is not None:  # by the clock
+            self.trainer.val_check_batch = batches if batch_idx + 1 == batches else each
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._stop_with_the_epoch()
