@@ -201,7 +201,7 @@ def draw_spikes(
     try:
         return draw_first(module, data, images, folder)
     finally:
-        if not any(folder.iterdir()):
+        if out is None and not any(folder.iterdir()):
             folder.rmdir()
 
 
