@@ -240,7 +240,7 @@ def test_of_two_checkpoints_with_a_monitor_the_first_is_the_best(train):
     second = "{_target_:lightning.pytorch.callbacks.ModelCheckpoint,monitor:train/loss}"
     assert train("run", f"+callbacks.flat={second}", "model.dim=16", "timesteps=1")[0] == 0
     assert results("run")["checkpoints"]["best"].endswith("best.ckpt")
-    best = max(lines("run"), key=lambda line: line["val/top1"])
+    best = max(lines("run"), key=lambda line: (line["val/top1"], line["epoch"]))
     assert results("run")["best"]["epoch"] == best["epoch"]
 
 
