@@ -42,21 +42,28 @@ def accuracies(words: list[str]) -> list[float]:
     return [100 * json.loads(line)["val/top1"] for line in lines]
 
 
+def begin_with(window: int) -> None:
+    """Let a batch count window / (n + window) after n others; 0 leaves all to PyTorch."""
+
+    def weight(batches: int) -> float:
+        return window / (batches + window) if window else 0.0
+
+    norms._weight = weight
+
+
 def main() -> None:
     """Measure, print a table, write first_epochs.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
-    shipped, measured, rows = norms._weight, {}, []
+    measured, rows = {}, []
     for recipe, words in RECIPES.items():
         for name, window in WINDOWS.items():
-            # Less than any momentum, so that PyTorch's own average stands from the first batch on.
-            norms._weight = lambda n, window=window: window / (n + window) if window else 0.0
+            begin_with(window)
             runs = [accuracies([*words, f"seed={seed}"]) for seed in range(args.seeds)]
             measured[f"{recipe}, {name}"] = runs
             means = [f"{mean(epoch):.1f}" for epoch in zip(*runs, strict=True)]
             rows.append([recipe, name, *means])
-    norms._weight = shipped
     epochs = [f"epoch {number}" for number in range(1, EPOCHS + 1)]
     table(["data", "statistics", *epochs], rows)
     save("first_epochs", {"val_top1": measured}, on_cpu=True)
