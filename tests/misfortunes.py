@@ -133,3 +133,10 @@ class Spoil(Callback):
     ) -> None:
         if trainer.current_epoch == self.epoch and trainer.is_last_batch:
             pl_module.backbone.state_dict()[self.name].view(-1)[0] = torch.nan
+
+
+class Falling(Callback):
+    """Logs a metric that is best in the first epoch."""
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        pl_module.log("val/falling", -float(trainer.current_epoch))

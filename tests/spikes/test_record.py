@@ -184,7 +184,7 @@ def test_a_recording_leaves_the_network_as_it_was(network):
     neurons = [module for module in model.modules() if isinstance(module, MultiStepLeaky)]
     assert neurons and not any(neuron.mem.numel() for neuron in neurons)
     assert not model.training
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="for which the network was built"):
         record(model, IMAGES.repeat(1, 2, 1, 1))
     assert [len(module._forward_hooks) for module in model.modules()] == hooks
 
