@@ -43,6 +43,7 @@ KNOW_LIGHTNING = {
     "noise.py",
     "provenance.py",
     "resume.py",
+    "targets.py",
 }
 KNOW_LIGHTNING |= {"data/module.py"}
 

@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import hydra
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -301,11 +300,6 @@ def to_dict(composed: DictConfig | Config) -> dict[str, Any]:
     plain = OmegaConf.to_container(node, resolve=True, enum_to_str=True)
     assert isinstance(plain, dict)
     return plain  # type: ignore[return-value]
-
-
-def build(node: dict[str, Any], **extra: Any) -> Any:
-    """Instantiate one `_target_` node with further arguments: the only place that does."""
-    return hydra.utils.instantiate(node, **extra, _convert_="all")
 
 
 def setting_names(schema: type = Config, prefix: str = "") -> list[str]:

@@ -37,7 +37,7 @@ from saformer.checkpoint import (
     saved_config,
 )
 from saformer.cluster import require_processes
-from saformer.config import Config, build, to_dict
+from saformer.config import Config, to_dict
 from saformer.data.module import SpikingDataModule
 from saformer.energy.silence import silence
 from saformer.errors import UserError, require
@@ -48,6 +48,7 @@ from saformer.noise import quiet
 from saformer.provenance import git_state, versions, write_run_json
 from saformer.resume import is_done, put_aside, require_average, start_point, stoppable
 from saformer.sweep import require_same_run
+from saformer.targets import build
 
 log = logging.getLogger(__name__)
 
@@ -301,8 +302,7 @@ def describe(module: SAFormerModule) -> str:
 def _logger(config: Config, run_dir: Path, saved: dict[str, Any]) -> Logger | None:
     """One of ours by `logger.kind`, or any other Lightning logger by `logger._target_`."""
     if "_target_" in config.logger:
-        logger: Logger = build(config.logger)
-        return logger
+        return build("logger", config.logger, Logger)  # type: ignore[type-abstract]
     return build_logger(
         config.logger,
         run_dir,
@@ -316,11 +316,9 @@ def _logger(config: Config, run_dir: Path, saved: dict[str, Any]) -> Logger | No
 def _trainer(config: Config, run_dir: Path) -> pl.Trainer:
     callbacks: list[Callback] = [FreshStatistics()]  # before what averages or keeps the statistics
     for name, node in config.callbacks.items():
-        is_node = isinstance(node, dict) and "_target_" in node
-        require(is_node, f"callbacks.{name}", "name a class with _target_", node)
-        if node["_target_"].endswith("Checkpoint"):
+        if isinstance(node, dict) and str(node.get("_target_")).endswith("Checkpoint"):
             node.setdefault("dirpath", str(run_dir / "checkpoints"))
-        callbacks.append(build(node))
+        callbacks.append(build(f"callbacks.{name}", node, Callback))
     if config.energy.enabled:  # first, so that others can monitor what it logs
         callbacks.insert(0, _energy_monitor(config, run_dir / "energy"))
     callbacks += [ExactResume(config.seed), ResultsWriter(run_dir)]
@@ -351,7 +349,7 @@ def _build_trainer(config: Config, callbacks: list[Callback], **arguments: Any) 
             config.trainer["precision"],
         )
     callbacks = [OwnDraws(config.seed), *callbacks, progress_bar()]
-    trainer: pl.Trainer = build(config.trainer, callbacks=callbacks, **arguments)
+    trainer = build("trainer", config.trainer, pl.Trainer, callbacks=callbacks, **arguments)
     require_processes(trainer.num_devices, trainer.num_nodes)
     return trainer
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -100,8 +100,6 @@ def explain(error: BaseException) -> str:
         return f"{match[1]} is chosen already: type {match[1]}=OPTION without the +"
     if match := re.search(r"Could not find '(.*)/([^/']*)'", text):
         return _no_option(match[1], match[2], text)
-    if isinstance(error, InstantiationException):
-        return _cannot_build(error)
     return " ".join(text.split())
 
 
@@ -122,19 +120,6 @@ def _no_option(group: str, option: str, text: str) -> str:
     if option in PLUGINS:
         listed += f". It comes with: pip install {PLUGINS[option]}"
     return f"{group} has no option '{option}'.{suggest(option, options)}{listed}"
-
-
-def _cannot_build(error: InstantiationException) -> str:
-    """A `_target_` node whose class could not be built from its arguments."""
-    target = re.search(r"'([\w.]+)'", str(error))
-    name = target[1].rpartition(".")[2] if target else "the object"
-    cause = error.__cause__ or error
-    if match := re.search(r"unexpected keyword argument '(\w+)'", str(cause)):
-        return f"{name} has no argument '{match[1]}'"
-    hint = (
-        " Type trainer=auto to use what this machine has." if "backend found" in str(cause) else ""
-    )
-    return f"{name}: {' '.join(str(cause).split())}{hint}"
 
 
 def restore(saved: dict[str, Any], composed: DictConfig, overrides: list[str]) -> DictConfig:

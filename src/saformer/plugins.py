@@ -42,6 +42,10 @@ def locate(setting: str, dotted: str, fits: Callable[[Any], bool], expected: str
     names = dotted.split(".")
     if not all(name.isidentifier() for name in names):
         raise SettingError(f"{setting} must be a dotted name like module.Class, not {dotted}")
+    if any(
+        name.startswith("_") for name in names
+    ):  # venv.__main__, what is nobody's but a module's
+        raise SettingError(f"{setting} must be a name of which no part begins with _, not {dotted}")
     found: Any = _module(typed, names[0])
     for i, name in enumerate(names[1:], start=1):
         if hasattr(found, name):
