@@ -41,11 +41,10 @@ def locate(setting: str, dotted: str, fits: Callable[[Any], bool], expected: str
     typed = f"{setting}={dotted}"
     names = dotted.split(".")
     if not all(name.isidentifier() for name in names):
-        raise SettingError(f"{setting} must be a dotted name like module.Class, not {dotted}")
-    if any(
-        name.startswith("_") for name in names
-    ):  # venv.__main__, what is nobody's but a module's
-        raise SettingError(f"{setting} must be a name of which no part begins with _, not {dotted}")
+        shown = dotted if dotted.isprintable() else ascii(dotted)
+        raise SettingError(f"{setting} must be a dotted name like module.Class, not {shown}")
+    if any(name.startswith("_") for name in names):  # such as __main__, which starts a program
+        raise SettingError(f"{setting} must have no part that begins with _, not {dotted}")
     found: Any = _module(typed, names[0])
     for i, name in enumerate(names[1:], start=1):
         if hasattr(found, name):

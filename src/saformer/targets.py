@@ -62,7 +62,9 @@ def _build(
         if name == "_target_":
             continue
         if str(name).startswith("_"):
-            raise SettingError(f"{setting}.{name} is not read: leave it out, _target_ is all")
+            raise SettingError(
+                f"{setting}.{name} must be left out: of such keys _target_ alone is read"
+            )
         arguments[name] = _argument(f"{setting}.{name}", value)
     return _call(found, arguments)
 
