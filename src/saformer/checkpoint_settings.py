@@ -1,11 +1,15 @@
 """Settings of checkpoint callbacks under which a file is what its name says."""
 
+import re
 from typing import Any
 
-from saformer.errors import SettingError
+from saformer.errors import SettingError, require
+from saformer.names import RULE, is_name
 
 OURS = "saformer.callbacks.checkpoint.RunCheckpoint"
 HALF = "may write half an epoch: leave it out, or use lightning.pytorch.callbacks.ModelCheckpoint"
+METRIC = re.compile(r"\{[^{}:]+(:[0-9.]*[defg]?)?\}")
+"""What Lightning puts a number for into a file's name."""
 REFUSED = {
     # The one value that an argument of RunCheckpoint may have, and why.
     "every_n_train_steps": (0, HALF),
@@ -36,6 +40,9 @@ def require_own_files(callbacks: dict[str, Any]) -> None:
         setting = f"callbacks.{name}.filename"
         numbered = node.get("enable_version_counter", True)  # a name that exists gets a number
         file = node.get("filename") or "{epoch}-{step}"
+        bare = METRIC.sub("0", file)
+        rule = f"{RULE}; a metric as {{name}} or {{name:.3f}}"
+        require(is_name(bare) and not {"{", "}"} & set(bare), setting, rule, f"'{file}'")
         several = numbered or "{epoch" in file or "{step" in file
         if node.get("save_top_k", 1) not in (0, 1) and not several:
             raise SettingError(

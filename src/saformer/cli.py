@@ -30,8 +30,10 @@ from saformer import cluster
 from saformer.checkpoint_settings import require_own_files
 from saformer.config import VERSION_BASE, Config, check, conf_dir
 from saformer.errors import SettingError, UserError
+from saformer.escape import plain
 from saformer.lock import held
 from saformer.measured import require_measured
+from saformer.names import require_name
 from saformer.overrides import at_home, explain, is_complaint, restore
 from saformer.sweep import (
     Multirun,
@@ -114,6 +116,7 @@ def _train(composed: DictConfig) -> float | tuple[float, ...]:
 
 def _train_in(folder: Path, composed: DictConfig) -> float | tuple[float, ...]:
     config = check(composed)
+    require_name("name", config.name)
     require_measured(config)
     require_own_files(config.callbacks)
     if HydraConfig.get().mode is RunMode.MULTIRUN:
@@ -281,7 +284,12 @@ def _be_deaf() -> None:
 
 
 def in_one_line(error: BaseException) -> str | None:
-    """What the user can mend, in words; None for what is our own fault."""
+    """What the user can mend, in one line of words; None for what is our own fault."""
+    words = _in_words(error)
+    return None if words is None else plain(words)
+
+
+def _in_words(error: BaseException) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, KeyboardInterrupt):

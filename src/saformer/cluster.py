@@ -29,12 +29,17 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from saformer.errors import SettingError, UserError
 from saformer.lock import handed_on
+from saformer.names import require_name
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 30.0  # seconds
 # Slurm's names for a shell on a node; what is typed there belongs together only within one srun.
 SHELLS = ("bash", "interactive")
+NAMING = (
+    *("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_STEP_ID"),
+    "TORCHELASTIC_RUN_ID",
+)
 # By these Slurm says that a job is about to end, and by these any run is asked to (Windows knows a
 # part of them).
 NOTICES = [s for s in signal.Signals if s.name in ("SIGTERM", "SIGUSR1", "SIGUSR2")]
@@ -49,8 +54,14 @@ def run_id() -> str:
     that of the command line. A requeued job finds its folder again, and several trainings in one
     job have one each. Under `torchrun --rdzv-id=NAME`: `NAME-<digest>`, likewise. Else the time of
     start and a random tail, which keeps apart two runs that start in the same second.
+
+    Raises:
+        SettingError: The environment names the run by something that is no name of a folder.
     """
     environ = os.environ
+    for variable in NAMING:
+        if variable in environ:
+            require_name(variable, environ[variable])
     now = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(4)}"
     if in_batch_job():
         job = environ["SLURM_JOB_ID"]

@@ -170,7 +170,7 @@ def report_energy(config: Config, checkpoint: dict[str, Any]) -> float:
 
         # Without a terminal rich would squeeze the tables into 80 columns.
         console = Console(width=None if sys.stdout.isatty() else 120)
-        console.print(*report.terminal(monitor.table, config.energy), sep="\n")
+        console.print(*report.terminal(monitor.table, config.energy), sep="\n", markup=False)
     _tell(scores, words, os.path.relpath(monitor.folder))
     return scores["energy/total_mJ"]
 

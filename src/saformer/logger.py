@@ -21,10 +21,12 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from saformer.errors import SettingError, require
+from saformer.names import require_name
 
 log = logging.getLogger(__name__)
 
 KINDS = ("wandb", "csv", "none")
+NAMES = ("project", "group", "name", "id")
 WANDB_MODES = ("online", "offline", "disabled")
 FINISH_SECONDS = 60
 """How long the end of a run waits for a server that is gone; wandb itself waits for ever."""
@@ -71,6 +73,9 @@ def build_logger(
         return csv
     log_model = options.pop("log_model", False)
     options = {"name": run_name, "group": group, "tags": tags, "config": config_to_log} | options
+    for name in NAMES:
+        if isinstance(options.get(name), str):
+            require_name(f"logger.{name}", options[name])
     if getattr(rank_zero_only, "rank", 0) != 0:
         return WandbLogger(save_dir=run_dir)  # never logs
     return _PatientLogger(

@@ -32,6 +32,7 @@ SETTINGS: dict[Any, Any] = {
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same figure on every machine
     **dict.fromkeys(("font.size", "axes.labelsize", "axes.titlesize", "legend.fontsize"), SIZE),
     **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "figure.titlesize"), SIZE),
+    "text.parse_math": False,  # a name with $ in it is no formula
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),

@@ -8,7 +8,8 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -23,11 +24,14 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from saformer.cluster import close_log_files, pin_sweep_folder
+from saformer.cluster import close_log_files, pin_sweep_folder, speaks
 from saformer.config import Config, to_dict
 from saformer.errors import OtherRunError, SettingError
+from saformer.escape import plain, say
 from saformer.measured import require_directions
+from saformer.names import require_line, require_name
 from saformer.results.collect import done_results, shown
 from saformer.results.columns import COLUMNS
 from saformer.results.match import defining, differences
@@ -44,7 +48,10 @@ NOT_SHOWN = ("hydra.", "sweep=", "launcher=")
 
 
 class Multirun(Callback):
-    """Hydra's callback: knows the sweep while it runs in this process."""
+    """Hydra's callback: knows the sweep while it runs in this process.
+
+    It looks at names too, before Hydra makes folders of them.
+    """
 
     current: "Multirun | None" = None
     """The multirun of this process, once it has begun."""
@@ -60,8 +67,15 @@ class Multirun(Callback):
         self.reasons: set[str] = set()
         """Why jobs failed, wherever they ran, as the report has said."""
 
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        with _told():
+            _require_names(config)
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        _require_directions(config)
+        with _told():
+            _require_directions(config)
+            _require_names(config)
+            _require_lines(config)
         Multirun.current = self
         pin_sweep_folder(config)
         self.folder = Path(config.hydra.sweep.dir)
@@ -77,7 +91,8 @@ class Multirun(Callback):
         if Multirun.current is self:
             of = f"/{self.total}" if self.total else ""
             words = " ".join(settings_of(config.hydra.overrides.task))
-            print(f"\n[{config.hydra.job.num + 1}{of}] {words}", flush=True)
+            print()
+            say(f"[{config.hydra.job.num + 1}{of}] {words}")
 
     def report(self) -> bool:
         """Print how each job ended, and how to go on.
@@ -99,7 +114,7 @@ class Multirun(Callback):
                 reason = job.failure or "it was cut off"
                 self.reasons.add(reason)
                 log = "" if job.refusal else f"   log {shown(job.log)}"
-                print(f"job {job.number + 1}: {reason}{log}")
+                say(f"job {job.number + 1}: {reason}{log}")
         absent = (self.total or len(jobs)) - len(jobs)
         if absent > 0:
             print(f"{absent} of {self.total} jobs were not started")
@@ -107,7 +122,7 @@ class Multirun(Callback):
         ended = {job.status for job in jobs}
         # Of no use where the same command fails again.
         if absent > 0 or "cut off" in ended or ended >= {"done", "failed"}:
-            print(self._how_to_go_on())
+            say(self._how_to_go_on())
         return whole and not self.failed
 
     def _how_to_go_on(self) -> str:
@@ -199,12 +214,13 @@ def find_jobs(folder: Path) -> list[Job]:
 def as_table(jobs: Sequence[Job]) -> "Table":
     """What varies between the jobs, accuracy, SOPs, energy, and how they ended."""
     from rich.table import Table
+    from rich.text import Text
 
     split = [dict(word.lstrip("+").split("=", 1) for word in job.words) for job in jobs]
     names = list(dict.fromkeys(name for words in split for name in words))
     varied = [name for name in names if len({words.get(name) for words in split}) > 1]
     columns = [COLUMNS[name] for name in MEASURED]
-    table = Table("job", *varied)
+    table = Table("job", *(Text(plain(name)) for name in varied))
     measured = [[column.read(job.results or {}) for column in columns] for job in jobs]
     units = []
     for i, column in enumerate(columns):
@@ -217,7 +233,7 @@ def as_table(jobs: Sequence[Job]) -> "Table":
             "" if value is None else f"{value * factor:.{column.digits(value * factor)}f}"
             for value, column, factor in zip(row, columns, units, strict=True)
         ]
-        chosen = [words.get(name, "") for name in varied]
+        chosen = [Text(plain(words.get(name, ""))) for name in varied]
         table.add_row(str(job.number + 1), *chosen, *cells, job.status)
     return table
 
@@ -293,12 +309,51 @@ def _require_directions(config: DictConfig) -> None:
     if directions is None:  # no search
         return
     each: list[Any] = [directions] if isinstance(directions, str | Enum) else list(directions)
+    require_directions(
+        config.objective, [one if isinstance(one, str) else one.name for one in each]
+    )
+
+
+def _require_names(config: DictConfig) -> None:
+    """Stop before a folder or a log file is made where a name leads out of its place."""
+    for setting in ("name", "hydra.job.name"):
+        with suppress(OmegaConfBaseException):  # Hydra tells it better
+            name = OmegaConf.select(config, setting)
+            if isinstance(name, str) and name:
+                require_name(setting, name)
+
+
+def _require_lines(config: DictConfig) -> None:
+    """Stop before a job script is written in which a setting would have lines of its own."""
+    for node in ("sweep", "launcher"):
+        with suppress(OmegaConfBaseException):
+            values = OmegaConf.to_container(config.hydra[node], resolve=True)
+            for name, value in _texts(values, f"hydra.{node}"):
+                require_line(name, value)
+
+
+def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    """Every text in plain settings, with its dotted name; `setup` is lines of a shell by itself."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key != "setup":
+                yield f"{name}.{key}", str(key)
+                yield from _texts(inner, f"{name}.{key}")
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner, name)
+    elif isinstance(value, str):
+        yield name, value
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say what is wrong with the settings, and leave: Hydra makes a warning of what is raised."""
     try:
-        require_directions(
-            config.objective, [one if isinstance(one, str) else one.name for one in each]
-        )
-    except SettingError as error:  # of what a callback raises Hydra makes a warning
-        print(f"error: {error}", file=sys.stderr)
+        yield
+    except SettingError as error:
+        if speaks():
+            say(f"error: {error}", sys.stderr)
         sys.exit(error.exit_code)
 
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from small_table import SMALL, TABLE
 
+from saformer import escape
 from saformer.errors import SettingError
 from saformer.results import commands, render
 from saformer.results.settings import read_table, table_names, table_path
@@ -53,7 +54,7 @@ def test_no_figure_is_called_the_papers():
 
 def test_latex_is_escaped():
     """No character of a label or title means anything to LaTeX."""
-    assert render.escape(r"a_b & 5 % $x$ #1 {y} ~ ^ \ < > | ± " + render.NONE) == (
+    assert escape.latex(r"a_b & 5 % $x$ #1 {y} ~ ^ \ < > | ± " + render.NONE) == (
         r"a\_b \& 5 \% \$x\$ \#1 \{y\} \textasciitilde{} \textasciicircum{} \textbackslash{} "
         r"\textless{} \textgreater{} \textbar{} $\pm$ --"
     )

@@ -126,7 +126,7 @@ def test_a_deleted_run_is_missing_with_its_command(cli, outputs):
     command = f"saformer-train ablation=no_dwc {' '.join(SMALL)} seed=1"
     assert [row.commands(Path("outputs")) for row in table.rows] == [[], [command]]
     _, out, _ = cli("table", "mine.yaml", *SMALL)
-    assert "1 of 4 runs are missing" in out and f"\n# no DWC | none\n{command}\n" in out
+    assert "1 of 4 runs are missing" in out and f"\n# 'no DWC | none'\n{command}\n" in out
     assert f"% missing: {command}" in render.latex(table)
     assert command in render.markdown(table)
     (line,) = [line for line in out.splitlines() if line.startswith("  no DWC")]

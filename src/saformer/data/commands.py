@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
+from rich.text import Text
 
 from saformer.config import Config, check, options
 from saformer.data.archives import DISTRIBUTIONS, Distribution, disk_usage, find_archive, look
@@ -22,6 +23,7 @@ from saformer.data.download import verify
 from saformer.data.fetch import fetch
 from saformer.data.settings import DatasetConfig
 from saformer.errors import DataError, SettingError
+from saformer.escape import plain, say
 from saformer.overrides import compose
 from saformer.suggest import suggest
 from saformer.words import WordParser, names_and_settings
@@ -105,7 +107,8 @@ def _list(configs: list[Config], mirror: str) -> int:
             left = Path(dataset.cache_dir).glob(f".{dataset.name}-*")  # of builds that were killed
             size = sum(disk_usage(cache)[0] for cache in [*_caches(dataset), *left])
             caches = decimal(size) if size else ""
-        table.add_row(dataset.name, state, usage, str(folder or ""), caches)
+        place = Text(plain(str(folder or "")))
+        table.add_row(Text(dataset.name), state, usage, place, caches)
     # A table that is cut to a width is of no use to who reads it from a file.
     Console(width=None if sys.stdout.isatty() else 200).print(table)
     return 0
@@ -151,12 +154,12 @@ def _check(configs: list[Config], mirror: str) -> int:
     code = 0
     for config in configs:
         dataset = config.dataset
-        print(f"{dataset.name}" + (f" in {dataset.root}" if dataset.root else ", shipped"))
+        say(f"{dataset.name}" + (f" in {dataset.root}" if dataset.root else ", shipped"))
         try:
             _check_archives(dataset)
             _check_items(config)
         except DataError as error:
-            print(f"error: {error}", file=sys.stderr)
+            say(f"error: {error}", sys.stderr)
             code = 1
     return code
 
@@ -217,7 +220,7 @@ def _check_caches(dataset: DatasetConfig, fingerprint: str | None) -> None:
             of_these = key.pop("source", None) == fingerprint
             about = ", ".join(f"{name} {value}" for name, value in key.items() if name != "dataset")
             about += "" if of_these else ", of other files than these"
-        print(f"  cache {folder}, {decimal(disk_usage(folder)[0])}: {about}")
+        say(f"  cache {folder}, {decimal(disk_usage(folder)[0])}: {about}")
 
 
 def _build(configs: list[Config], mirror: str) -> int:
@@ -234,7 +237,7 @@ def _build(configs: list[Config], mirror: str) -> int:
             continue
         folder = Path(dataset.cache_dir or "") / source.facts["cache"]
         how = "was there" if folder in before else f"built in {seconds:.1f} s"
-        print(f"{dataset.name}: {folder}, {decimal(disk_usage(folder)[0])}, {how}")
+        say(f"{dataset.name}: {folder}, {decimal(disk_usage(folder)[0])}, {how}")
         if "saturated_cells" in source.facts:
             print(
                 f"  {source.facts['num_events']} events in {len(source.y)} recordings; "

@@ -27,6 +27,7 @@ from rich.progress import (
 
 from saformer.data.archives import Part
 from saformer.errors import DataError
+from saformer.escape import say
 
 TIMEOUT = 30  # seconds without an answer, or without data
 CHUNK = 2**18  # bytes
@@ -62,14 +63,14 @@ def download(path: Path, part: Part, urls: list[str], fix: str) -> None:
     partial = path.with_name(f"{path.name}.part")
     reason = ""
     for url in urls:
-        print(f"{path.name}: from {url}")
+        say(f"{path.name}: from {url}")
         try:
             _receive_right(url, partial, part)
         except Refused as refused:
             reason = str(refused)
             if partial.exists():
                 reason += f"; {decimal(partial.stat().st_size)} are kept in {partial.name}"
-            print(f"  {reason}")
+            say(f"  {reason}")
             continue
         if os.path.exists(path):  # put there by hand meanwhile
             verify(

@@ -19,6 +19,7 @@ from rich.filesize import decimal
 from saformer.data.archives import Distribution, Part, find_archive, look
 from saformer.data.download import CHUNK, bar, download, verify
 from saformer.errors import DataError
+from saformer.escape import plain, say
 
 
 def fetch(name: str, distribution: Distribution, root: Path, mirror: str = "") -> bool:
@@ -40,7 +41,11 @@ def fetch(name: str, distribution: Distribution, root: Path, mirror: str = "") -
     if not any(part.archive for part in distribution.parts):
         whole = all(look(part, root, distribution.places).whole for part in distribution.parts)
         there = distribution.parts and whole
-        print(f"{root}: is there" if there else distribution.by_hand.format(root=root))
+        print(
+            f"{plain(str(root))}: is there"
+            if there
+            else distribution.by_hand.format(root=plain(str(root)))
+        )
         return whole
     again = f"saformer-data fetch {name}"
     try:
@@ -68,7 +73,7 @@ def _bring(part: Part, distribution: Distribution, root: Path, mirror: str, agai
         urls = [f"{mirror.rstrip('/')}/{part.archive}"] if mirror else []
         urls += part.urls
         if not urls:
-            print(distribution.by_hand.format(root=root))
+            print(distribution.by_hand.format(root=plain(str(root))))
             return False
         path = root / part.archive
         by_browser = f"get it from {distribution.page} with a browser and put it there"
@@ -83,7 +88,7 @@ def _is_there(part: Part, distribution: Distribution, root: Path, again: str) ->
     found, archive = look(part, root, distribution.places), find_archive(part, root)
     where = found.folder if len(distribution.places) > 1 else found.folder / part.folder
     if found.whole and (part.folder or archive is None):
-        print(f"{where}: whole, {found.count} of {found.expected} files")
+        say(f"{where}: whole, {found.count} of {found.expected} files")
         return True
     target = root / part.folder
     if part.folder and os.path.isdir(target) and any(target.iterdir()):
@@ -93,7 +98,7 @@ def _is_there(part: Part, distribution: Distribution, root: Path, again: str) ->
     if archive is None:
         return False
     verify(archive, part, f"It was left as it is: move it away and run {again} again.")
-    print(f"{archive}: {decimal(archive.stat().st_size)}, MD5 as published")
+    say(f"{archive}: {decimal(archive.stat().st_size)}, MD5 as published")
     return not part.folder
 
 
@@ -127,7 +132,7 @@ def _unpack(path: Path, folder: str, root: Path) -> None:
         os.replace(part / folder, root / folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    print(f"{root / folder}: {count} files unpacked")
+    say(f"{root / folder}: {count} files unpacked")
 
 
 def _files_in(path: Path) -> Iterator[tuple[str, IO[bytes]]]:

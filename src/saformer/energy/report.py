@@ -1,6 +1,5 @@
 """The report of one count: tables for people and programs, figures, in one folder."""
 
-import csv
 from math import isnan, nan
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,9 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.box import SIMPLE
 from rich.table import Table
+from rich.text import Text
 
+from saformer import escape
 from saformer.energy import figures
 from saformer.energy.conventions import apply, preset
 from saformer.energy.costs import Cost, cost_model, millijoules
@@ -43,10 +44,8 @@ def write(table: LayerTable, config: EnergyConfig, folder: Path, facts: dict[str
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = layer_rows(table, config)
-    with (folder / "layers.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns(rows))
-        writer.writeheader()
-        writer.writerows(rows)
+    layers = escape.csv_text(columns(rows), rows)
+    (folder / "layers.csv").write_text(layers, encoding="utf-8")
     record = {
         "estimate": True,
         "wording": WORDING,
@@ -85,25 +84,26 @@ def terminal(table: LayerTable, config: EnergyConfig) -> list[Table | str]:
     """The tables of the report for a terminal."""
     shown: list[Table | str] = []
     for title, (header, *rows) in _tables(table, config).items():
-        grid = Table(title=title, title_justify="left", box=SIMPLE)
+        grid = Table(title=Text(escape.plain(title)), title_justify="left", box=SIMPLE)
         for i, word in enumerate(header):
-            grid.add_column(word, no_wrap=True, justify="left" if i == 0 else "right")
+            grid.add_column(Text(word), no_wrap=True, justify="left" if i == 0 else "right")
         for row in rows:
-            grid.add_row(*row)
+            grid.add_row(*(Text(escape.plain(cell)) for cell in row))
         shown.append(grid)
     if table.not_spikes:
-        shown.append(f"{NOT_SPIKES}: {', '.join(table.not_spikes)}")
+        shown.append(escape.plain(f"{NOT_SPIKES}: {', '.join(table.not_spikes)}"))
     return shown
 
 
 def markdown(table: LayerTable, config: EnergyConfig, facts: dict[str, Any]) -> str:
     """The report as a page."""
     named = scalars(table, config)
+    samples = escape.markdown(_samples(table, facts))
     lines = [
-        f"# Energy of {facts.get('model', 'the network')}",
+        f"# Energy of {escape.markdown(str(facts.get('model', 'the network')))}",
         "",
         WORDING,
-        f"{_samples(table, facts)}, T = {table.timesteps}, convention `{config.convention}`.",
+        f"{samples}, T = {table.timesteps}, convention `{config.convention}`.",
         "",
         f"**{named['energy/total_mJ']:.4g} mJ** an image (standard error "
         f"{named.get('energy/total_mJ_se', nan):.2g}), "
@@ -117,7 +117,10 @@ def markdown(table: LayerTable, config: EnergyConfig, facts: dict[str, Any]) -> 
         lines += ["", f"{NOT_SPIKES}: {', '.join(f'`{name}`' for name in table.not_spikes)}."]
     for title, (header, *rows) in _tables(table, config).items():
         lines += ["", f"## {title}", ""]
-        lines += [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
+        lines += [
+            f"| {' | '.join(row)} |"
+            for row in (header, ["---"] * len(header), *(map(escape.markdown, r) for r in rows))
+        ]
     drawn = ("energy_by_layer", "energy_by_stage", "firing_rates", "crossover")
     lines += ["", *(f"![{name}]({name}.png)" for name in drawn)]
     return "\n".join(lines) + "\n"
@@ -163,7 +166,7 @@ def latex_row(table: LayerTable, config: EnergyConfig, facts: dict[str, Any]) ->
     twin = cost_model("yan2024_twin").cost(exact).ratio
     accuracy = facts.get("accuracy")
     cells = [
-        str(facts.get("model", "network")).replace("_", r"\_"),
+        escape.latex(str(facts.get("model", "network"))),
         f"{table.params / 1e6:.2f}",
         str(table.timesteps),
         f"{exact.acs / 1e9:.3g} / {paper.acs / 1e9:.3g}",
@@ -178,7 +181,7 @@ def latex_row(table: LayerTable, config: EnergyConfig, facts: dict[str, Any]) ->
     )
     return (
         f"% {header}\n% {WORDING}\n"
-        f"% {_samples(table, facts)}; conventions and models: docs/energy.md\n"
+        f"% {escape.plain(_samples(table, facts))}; conventions and models: docs/energy.md\n"
         f"{' & '.join(cells)} \\\\\n"
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saformer.errors import CheckpointError, UserError
+from saformer.escape import say
 from saformer.words import WordParser
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def run(words: list[str]) -> int:
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} exists, and nothing is overwritten: name a new folder")
     for line in export(named.checkpoint, out):
-        print(line)
+        say(line)
     return 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from saformer.config import check, to_dict
 from saformer.errors import CheckpointError, SettingError
+from saformer.escape import say
 from saformer.overrides import compose
 from saformer.words import WordParser, names_and_settings
 
@@ -49,14 +50,14 @@ def run(words: list[str]) -> int:
         raise CheckpointError(f"{source}: {error}") from None
     write_checkpoint(out, converted, module, source)
     original, count = converted.original, sum(p.numel() for p in module.backbone.parameters())
-    print(
+    say(
         f"{out}: {original.name} ({original.source}), {count:,} parameters, as {config.model.name} "
         f"on {config.dataset.name}, T={config.timesteps}"
     )
     if converted.left_out:
         count = sum(weights[name].numel() for name in converted.left_out)
         names = ", ".join(dict.fromkeys(map(numberless, converted.left_out)))
-        print(f"left out, since no forward pass reads them ({count:,} parameters): {names}")
+        say(f"left out, since no forward pass reads them ({count:,} parameters): {names}")
     if original.remark and not config.attention.batch_leak:
         print(original.remark)
     return 0

@@ -10,6 +10,7 @@ from typing import Any
 
 from saformer.errors import require
 from saformer.models.attention_settings import AttentionName
+from saformer.names import require_name
 from saformer.ranges import at_least, positive, require_ranges, within
 
 
@@ -235,6 +236,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         require_ranges(self, "model")
+        require_name("model.name", self.name)
         require(
             self.dim % 8 == 0, "model.dim", "be divisible by 8 (the stem's first width)", self.dim
         )

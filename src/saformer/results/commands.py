@@ -15,7 +15,9 @@ from rich.console import Console
 
 from saformer.config import check, to_dict
 from saformer.errors import SettingError
+from saformer.escape import plain, say
 from saformer.files import new_folder, with_time
+from saformer.names import require_name
 from saformer.overrides import compose
 from saformer.results import render
 from saformer.results.collect import find, shown
@@ -63,7 +65,7 @@ def run(words: list[str]) -> int:
         _print(table)
         _write(table, out)
     for line in failed:
-        print(f"error: {line}", file=sys.stderr)
+        say(f"error: {line}", sys.stderr)
     return 1 if failed else 0
 
 
@@ -107,6 +109,7 @@ def titled(name: str, settings: list[str]) -> tuple[str, TableConfig]:
         SettingError: There is none, or it is wrong.
     """
     path = table_path(name)
+    require_name("the name of a table's file", path.stem)
     config = read_table(path)
     if settings:  # or the caption would speak of other data than was typed
         config.title += f", with {' '.join(settings)}"
@@ -169,7 +172,7 @@ def _print(table: Table) -> None:
     console = Console(width=None if sys.stdout.isatty() else 240)
     console.print(render.terminal(table))
     for line in _below(table):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _below(table: Table) -> Iterator[str]:
@@ -180,7 +183,8 @@ def _below(table: Table) -> Iterator[str]:
     if commands := render.missing(table):
         wanted = sum(len(row.seeds) for row in table.rows)
         absent = sum(len(row.missing) for row in table.rows)
-        yield f"\n{absent} of {wanted} runs are missing; --run makes them, as these commands do:"
+        yield ""
+        yield f"{absent} of {wanted} runs are missing; --run makes them, as these commands do:"
         yield from commands
 
 
@@ -190,4 +194,5 @@ def _write(table: Table, out: Path) -> None:
     for ending, text in texts.items():
         (out / f"{table.name}.{ending}").write_text(text(table), encoding="utf-8")
     files = ", ".join(f"{table.name}.{ending}" for ending in texts)
-    print(f"\n{files} in {shown(out)}")
+    print()
+    say(f"{files} in {shown(out)}")

@@ -1,13 +1,12 @@
 """A table for the terminal, as markdown, as LaTeX and as CSV."""
 
-import csv
 from dataclasses import dataclass
-from io import StringIO
 
 from rich.box import SIMPLE
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from saformer import escape
 from saformer.results.columns import Column
 from saformer.results.published import PATH
 from saformer.results.tables import Cell, Row, Table
@@ -64,35 +63,37 @@ def grid(table: Table) -> Grid:
 def terminal(table: Table) -> RichTable:
     """The table for a terminal."""
     drawn = grid(table)
-    shown = RichTable(title=Text(table.title), title_justify="left", box=SIMPLE)
+    shown = RichTable(title=_text(table.title), title_justify="left", box=SIMPLE)
     for index, word in enumerate(drawn.header):
-        shown.add_column(Text(word), justify="right" if index else "left")
+        shown.add_column(_text(word), justify="right" if index else "left")
     for label, rows in drawn.sections:
         if label:
             shown.add_section()
-            shown.add_row(Text(label, style="bold"))
+            shown.add_row(_text(label, style="bold"))
         for row in rows:
-            shown.add_row(*map(Text, row))  # a Text, so that [1] is no markup
+            shown.add_row(*map(_text, row))
     return shown
 
 
 def markdown(table: Table) -> str:
     """The table as a page, with what is missing and how it is made."""
     drawn = grid(table)
-    lines = [f"# {table.title}", ""]
+    lines = [f"# {escape.markdown(table.title)}", ""]
     lines += [
         _markdown_row(drawn.header),
-        _markdown_row(["---", *["---:"] * len(drawn.header[1:])]),
+        f"| {' | '.join(['---', *['---:'] * len(drawn.header[1:])])} |",
     ]
     for label, rows in drawn.sections:
         if label:
-            lines.append(_markdown_row([f"**{label}**", *[""] * len(drawn.header[1:])]))
+            empty = "  |" * len(drawn.header[1:])
+            lines.append(f"| **{escape.markdown(label)}** |{empty}")
         lines += map(_markdown_row, rows)
-    lines += ["", *(f"- {note}" for note in drawn.notes)]
+    lines += ["", *(f"- {escape.markdown(note)}" for note in drawn.notes)]
     if commands := missing(table):
         lines += ["", "## Missing", "", "```bash", *commands, "```"]
     if table.remarks:
-        lines += ["", "## Run folders", "", *(f"- {remark}" for remark in table.remarks)]
+        lines += ["", "## Run folders", ""]
+        lines += [f"- {escape.markdown(remark)}" for remark in table.remarks]
     return "\n".join(lines) + "\n"
 
 
@@ -105,15 +106,15 @@ def latex(table: Table) -> str:
         if index:
             body.append(r"\midrule")
         if label:
-            body.append(rf"\multicolumn{{{width}}}{{l}}{{\textit{{{escape(label)}}}}} \\")
+            body.append(rf"\multicolumn{{{width}}}{{l}}{{\textit{{{escape.latex(label)}}}}} \\")
         body += [_latex_row(row) for row in rows]
-    notes = r" \\ {}".join(map(escape, drawn.notes))
+    notes = r" \\ {}".join(map(escape.latex, drawn.notes))
     lines = [
-        *(f"% missing: {' '.join(line.split())}" for line in missing(table)),
+        *(f"% missing: {line}" for line in missing(table)),
         "% needs \\usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{escape(table.title)}}}",
+        rf"\caption{{{escape.latex(table.title)}}}",
         rf"\label{{tab:{''.join(c if c.isalnum() else '-' for c in table.name)}}}",
         rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}",
         r"\toprule",
@@ -157,11 +158,7 @@ def csv_text(table: Table) -> str:
             if column.convention:
                 line[f"{name}_convention"] = cell.convention
         lines.append(line)
-    text = StringIO()
-    writer = csv.DictWriter(text, lines[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+    return escape.csv_text(list(lines[0]), lines)
 
 
 def missing(table: Table) -> list[str]:
@@ -172,29 +169,8 @@ def missing(table: Table) -> list[str]:
     lines = []
     for row in table.rows:
         for command in row.commands(table.outputs):
-            lines += [f"# {row.name}", command]
+            lines += [escape.comment(row.name), command]
     return lines
-
-
-def escape(text: str) -> str:
-    """Plain text for LaTeX."""
-    return text.translate(LATEX)
-
-
-LATEX = str.maketrans(
-    {
-        **{char: f"\\{char}" for char in "&%$#_{}"},
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        "±": r"$\pm$",
-        "µ": r"$\mu$",
-        NONE: "--",
-    }
-)
 
 
 def _notes(table: Table, cited: dict[str, int]) -> list[str]:
@@ -252,9 +228,14 @@ def _published(row: Row, column: Column, cited: dict[str, int]) -> str:
     return ", ".join(shown) or NONE
 
 
+def _text(text: str, style: str = "") -> Text:
+    """A cell for the terminal; a Text, so that [1] is no markup."""
+    return Text(escape.plain(text), style=style)
+
+
 def _markdown_row(cells: list[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(map(escape.markdown, cells))} |"
 
 
 def _latex_row(cells: list[str]) -> str:
-    return " & ".join(map(escape, cells)) + r" \\"
+    return " & ".join(map(escape.latex, cells)) + r" \\"

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from saformer.errors import InUseError
+from saformer.escape import plain, say, shell
 from saformer.lock import held, holder
 from saformer.results.collect import find, shown
 from saformer.results.match import wanted
@@ -44,13 +44,13 @@ def run_missing(rows: list[Row], outputs: Path, logs: Path) -> list[str]:
             with held(outputs, claim):
                 row.take(find(outputs)[0])
                 if seed not in row.missing:
-                    print(f"{place}   was made meanwhile", flush=True)
+                    say(f"{place}   was made meanwhile")
                 elif who := row.holder(seed):
-                    print(f"{place}   is being trained by {who}", flush=True)
+                    say(f"{place}   is being trained by {who}")
                 elif why := _run(row, seed, place, outputs, logs / f"{number}.log"):
                     failed.append(f"{name} {why}")
         except InUseError:
-            print(f"{place}   is left to {holder(outputs, claim) or 'another'}", flush=True)
+            say(f"{place}   is left to {holder(outputs, claim) or 'another'}")
     return failed
 
 
@@ -62,10 +62,10 @@ def _run(row: Row, seed: int, place: str, outputs: Path, log: Path) -> str | Non
     if not goes_on:
         words.append(f"hydra.run.dir={new_run_dir(outputs)}")
     where = f"goes on in {words[-1].partition('=')[2]}" if goes_on else f"log {shown(log)}"
-    print(f"{place}   {where}", flush=True)
+    say(f"{place}   {where}")
     start = time.perf_counter()
     with log.open("w", encoding="utf-8") as file:
-        file.write(f"# {row.name}, seed {seed}\n# {shlex.join(words)}\n")
+        file.write(f"# {plain(row.name)}, seed {seed}\n# {shell(words)}\n")
         file.flush()
         command = [sys.executable, "-m", "saformer.cli", *words]
         code = subprocess.run(
@@ -75,7 +75,7 @@ def _run(row: Row, seed: int, place: str, outputs: Path, log: Path) -> str | Non
     last = next(
         reversed(log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()), ""
     )
-    print(f"    {last}   {seconds:.0f} s", flush=True)
+    say(f"    {last}   {seconds:.0f} s")
     if code:
         return f"failed with exit code {code}: {last.removeprefix('error: ')} (log: {shown(log)})"
     return None

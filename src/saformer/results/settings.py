@@ -9,6 +9,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from saformer.config import options
 from saformer.errors import SettingError, require
+from saformer.names import require_line
 from saformer.suggest import suggest
 
 
@@ -23,6 +24,9 @@ class RowConfig:
     published: str | None = None
     """Method in published.yaml whose figures stand beside it."""
 
+    def __post_init__(self) -> None:
+        require_line("label", self.label)
+
 
 @dataclass(kw_only=True)
 class SectionConfig:
@@ -34,6 +38,9 @@ class SectionConfig:
     """Words that come before those of each row."""
     rows: list[RowConfig] = field(default_factory=list)
     """Its rows; without any, those of the table."""
+
+    def __post_init__(self) -> None:
+        require_line("label", self.label)
 
 
 @dataclass(kw_only=True)
@@ -52,6 +59,7 @@ class TableConfig:
     """Sections, one below the other."""
 
     def __post_init__(self) -> None:
+        require_line("title", self.title)
         distinct = len(self.seeds) > 0 and len(set(self.seeds)) == len(self.seeds)
         require(distinct, "seeds", "be different numbers", self.seeds)
         filled = bool(self.rows) and not self.sections

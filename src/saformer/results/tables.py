@@ -1,12 +1,12 @@
 """A table: for every row the run of each seed with its numbers, or the command that makes it."""
 
-import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from saformer.errors import SettingError
+from saformer.escape import shell
 from saformer.results.collect import Run, shown
 from saformer.results.columns import Column, column
 from saformer.results.match import SAME, differences, leaves, wanted
@@ -129,7 +129,7 @@ class Row:
                 words.append(f"hydra.{'sweep' if several else 'run'}.dir={new_run_dir(outputs)}")
             jobs.insert(0, ["-m"] * several + words)
         program = "python train.py" if Path("train.py").exists() else "saformer-train"
-        return [f"{program} {shlex.join(words)}" for words in jobs]
+        return [f"{program} {shell(words)}" for words in jobs]
 
     def cell(self, column: Column) -> Cell:
         """What its runs measured."""

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from saformer import style
 from saformer.errors import SettingError, require
+from saformer.escape import say, shell
 from saformer.files import new_folder, with_time
 from saformer.results.collect import shown
 from saformer.results.commands import collect, compose_rows, require_folders, titled
@@ -63,7 +64,7 @@ def run(words: list[str]) -> int:
 
         require(typed.images > 0, "--images", "be positive", typed.images)
         files = draw(Path(_one(what, "RUN or CHECKPOINT", names)), settings, typed.images, out)
-    print(f"{', '.join(file.name for file in files)} in {shown(files[0].parent)}")
+    say(f"{', '.join(file.name for file in files)} in {shown(files[0].parent)}")
     return 0
 
 
@@ -108,10 +109,10 @@ def _of_table(
         about, says = f"{absent} of {wanted} runs are missing", "which, and how they are made"
         if not absent:
             about, says = "some runs are not counted", "which"
-        words = " ".join([table_name, *settings])
+        words = ["saformer-table", table_name, *settings]
         if str(outputs) != "outputs":
-            words += f" --outputs {outputs}"
-        print(f"{about}: saformer-table {words} says {says}")
+            words += ["--outputs", str(outputs)]
+        say(f"{about}: {shell(words)} says {says}")
     return files
 
 
@@ -124,7 +125,7 @@ def _curves(names: list[str], settings: list[str], out: Path | None) -> list[Pat
     with style.printed():
         files = _save(curves(runs), "curves", out)
     for remark in remarks:
-        print(remark)
+        say(remark)
     return files
 
 
