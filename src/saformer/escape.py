@@ -106,9 +106,10 @@ def _is_number(text: str) -> bool:
 
 def _coded(word: str) -> str:
     """A word within $'...': what is not printed as the octal numbers of its bytes."""
-    return "".join(
-        char
-        if char.isprintable() and char not in "'\\"
-        else "".join(f"\\{byte:03o}" for byte in char.encode(errors="surrogateescape"))
-        for char in word
-    )
+    return "".join(c if c.isprintable() and c not in "'\\" else _octal(c) for c in word)
+
+
+def _octal(char: str) -> str:
+    undecoded = "\udc80" <= char <= "\udcff"  # a byte of a file's name that is no UTF-8
+    coded = char.encode(errors="surrogateescape" if undecoded else "replace")
+    return "".join(f"\\{byte:03o}" for byte in coded)

@@ -100,6 +100,11 @@ def explain(error: BaseException) -> str:
         return f"{match[1]} is chosen already: type {match[1]}=OPTION without the +"
     if match := re.search(r"Could not find '(.*)/([^/']*)'", text):
         return _no_option(match[1], match[2], text)
+    ours = re.match(
+        r"SettingError raised while resolving interpolation: (.*?)\n +full_", text, re.S
+    )
+    if ours:
+        return ours[1]
     return " ".join(text.split())
 
 

@@ -23,7 +23,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from saformer.cluster import close_log_files, pin_sweep_folder, speaks
@@ -325,25 +325,26 @@ def _require_names(config: DictConfig) -> None:
 
 def _require_lines(config: DictConfig) -> None:
     """Stop before a job script is written in which a setting would have lines of its own."""
-    for node in ("sweep", "launcher"):
-        with suppress(OmegaConfBaseException):
-            values = OmegaConf.to_container(config.hydra[node], resolve=True)
-            for name, value in _texts(values, f"hydra.{node}"):
-                require_line(name, value)
+    names = [f"hydra.{node}.{key}" for node in ("sweep", "launcher") for key in config.hydra[node]]
+    for name in names:
+        if name == "hydra.launcher.setup":  # lines of a shell by itself
+            continue
+        with suppress(OmegaConfBaseException):  # some are known on the node alone
+            for text in _texts(OmegaConf.select(config, name)):
+                require_line(name, text)
 
 
-def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    """Every text in plain settings, with its dotted name; `setup` is lines of a shell by itself."""
-    if isinstance(value, dict):
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a setting."""
+    if isinstance(value, DictConfig):
         for key, inner in value.items():
-            if key != "setup":
-                yield f"{name}.{key}", str(key)
-                yield from _texts(inner, f"{name}.{key}")
-    elif isinstance(value, list):
+            yield str(key)
+            yield from _texts(inner)
+    elif isinstance(value, ListConfig):
         for inner in value:
-            yield from _texts(inner, name)
+            yield from _texts(inner)
     elif isinstance(value, str):
-        yield name, value
+        yield value
 
 
 @contextmanager
