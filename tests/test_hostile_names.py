@@ -4,6 +4,8 @@ names that others wrote into files are shown and not obeyed.
 
 import csv
 import json
+from collections import OrderedDict
+from io import StringIO
 from pathlib import Path
 
 import matplotlib
@@ -11,6 +13,8 @@ import pytest
 import torch
 import yaml
 from omegaconf import OmegaConf
+from rich.console import Console
+from torch import nn
 
 from saformer import style
 from saformer.cluster import run_id
@@ -26,6 +30,7 @@ from saformer.results.tables import fill
 
 NO_NAME = "must be one printable name and no path: "
 LINES = "x\n#SBATCH --wrap=id"
+LAYER = r"=$\frac{$|[red]"
 MODEL = "[red]$\\input{/etc/passwd}$|<b>\x1b[2J\u202e"
 SMALL = ("trainer.accelerator=cpu", "logger=none", "epochs=1", "scheduler.warmup_epochs=0")
 TABLE = {"title": "Digits", "seeds": [0], "columns": ["test_top1", "energy"]}
@@ -165,7 +170,7 @@ def test_a_strangers_runs_are_shown_and_not_obeyed(cli, tmp_path):
 def test_a_report_of_energy_shows_the_name_of_its_model(tmp_path, backbone):
     """table.tex, report.md and layers.csv have a hostile name as its text."""
     network = backbone("model=saformer_tiny", "model.dim=16", "timesteps=2")
-    network.add_module("=1+1", network.head)  # what a class of one's own may call its layers
+    network = nn.Sequential(OrderedDict({LAYER: network}))  # as a class of one's own may call it
     counter = Counter(network)
     with torch.no_grad(), counter.counting(1):
         network(torch.rand(1, 1, 8, 8))
@@ -176,7 +181,15 @@ def test_a_report_of_energy_shows_the_name_of_its_model(tmp_path, backbone):
     assert all(line.startswith("% ") and line.isprintable() for line in comments)
     assert row.startswith(r"{}[red]\$\textbackslash{}input\{/etc/passwd\}\$\textbar{}\textless{}b")
     assert row.isprintable() and r"\input" not in row
+    layers = list(csv.DictReader((tmp_path / "energy/layers.csv").open(newline="")))
+    assert layers and all(line["layer"].startswith(f"'{LAYER}.") for line in layers)
     page = (tmp_path / "energy/report.md").read_text()
+    (head,) = [line for line in page.splitlines() if line.startswith("| layer |")]
+    rows = [line for line in page.splitlines() if line.startswith(r"| =\$")]
+    assert rows and all(row.replace(r"\|", "").count("|") == head.count("|") for row in rows)
+    console = Console(file=StringIO(), width=200)
+    console.print(*report.terminal(table, EnergyConfig()), sep="\n", markup=False)
+    assert f"{LAYER}." in console.file.getvalue()
     assert "<b>" not in page and all(line.isprintable() for line in page.splitlines())
     assert "#SBATCH" in page and "\n#SBATCH" not in page
 

@@ -30,7 +30,7 @@ from saformer import cluster
 from saformer.checkpoint_settings import require_own_files
 from saformer.config import VERSION_BASE, Config, check, conf_dir
 from saformer.errors import SettingError, UserError
-from saformer.escape import plain
+from saformer.escape import lines
 from saformer.lock import held
 from saformer.measured import require_measured
 from saformer.names import require_name
@@ -284,9 +284,9 @@ def _be_deaf() -> None:
 
 
 def in_one_line(error: BaseException) -> str | None:
-    """What the user can mend, in one line of words; None for what is our own fault."""
+    """What the user can mend, in printable words; None for what is our own fault."""
     words = _in_words(error)
-    return None if words is None else plain(words)
+    return None if words is None else lines(words)
 
 
 def _in_words(error: BaseException) -> str | None:

@@ -7,6 +7,8 @@ Any other exception is ours and keeps its full traceback.
 from enum import Enum
 from pathlib import Path
 
+from saformer.escape import plain
+
 
 class UserError(Exception):
     """Something the person at the command line can put right."""
@@ -59,4 +61,4 @@ def require(ok: bool, setting: str, rule: str, value: object) -> None:
     """Raise a `SettingError` that reads "<setting> must <rule>, not <value>" unless `ok`."""
     if not ok:
         shown = value.value if isinstance(value, Enum) else value
-        raise SettingError(f"{setting} must {rule}, not {shown}")
+        raise SettingError(f"{setting} must {rule}, not {plain(str(shown))}")

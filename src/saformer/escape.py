@@ -42,6 +42,11 @@ def plain(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
+def lines(text: str) -> str:
+    """The same with each line as `plain` has it: line breaks stay where they are meant."""
+    return "\n".join(map(plain, text.split("\n")))
+
+
 def say(text: str, file: TextIO | None = None) -> None:
     """Print one line at once, as `plain` has it."""
     print(plain(text), file=file or sys.stdout, flush=True)
@@ -60,13 +65,13 @@ def markdown(text: str) -> str:
     return marked.replace("&", "&amp;").replace("<", "&lt;")
 
 
-def csv_text(header: Sequence[str], lines: Iterable[Mapping[str, object]]) -> str:
-    """Lines of CSV below a header, in which a spreadsheet finds no formula."""
+def csv_text(header: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
+    """Rows of CSV below a header, in which a spreadsheet finds no formula."""
     text = StringIO()
     writer = csv.DictWriter(text, header, lineterminator="\n")
     writer.writeheader()
-    for line in lines:
-        writer.writerow({name: _cell(value) for name, value in line.items()})
+    for row in rows:
+        writer.writerow({name: _cell(value) for name, value in row.items()})
     return text.getvalue()
 
 
@@ -86,13 +91,13 @@ class PlainFormatter(logging.Formatter):
     """Writes each line of a message as `plain` has it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return "\n".join(map(plain, super().formatMessage(record).split("\n")))
+        return lines(super().formatMessage(record))
 
 
 def _cell(value: object) -> object:
     if not isinstance(value, str):
         return value
-    value = "\n".join(map(plain, value.split("\n")))
+    value = lines(value)
     return f"'{value}" if value.startswith(FORMULA) and not _is_number(value) else value
 
 

@@ -41,11 +41,13 @@ from saformer.config import Config, to_dict
 from saformer.data.module import SpikingDataModule
 from saformer.energy.silence import silence
 from saformer.errors import UserError, require
+from saformer.escape import shell
 from saformer.files import new_folder, with_time, write_new_json
 from saformer.logger import build_logger, finish
 from saformer.module import SAFormerModule
 from saformer.noise import quiet
 from saformer.provenance import git_state, versions, write_run_json
+from saformer.results.tables import quoted
 from saformer.resume import is_done, put_aside, require_average, start_point, stoppable
 from saformer.sweep import require_same_run
 from saformer.targets import build
@@ -76,7 +78,8 @@ def train(config: Config, run_dir: Path) -> float | tuple[float, ...]:
         with stoppable():
             _train(config, run_dir)
     except KeyboardInterrupt:
-        log.info("a start with hydra.run.dir=%s goes on from here", os.path.relpath(run_dir))
+        word = shell([f"hydra.run.dir={quoted(os.path.relpath(run_dir))}"])
+        log.info("a start with %s goes on from here", word)
         raise
     return objective(config.objective, run_dir)
 

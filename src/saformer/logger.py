@@ -21,6 +21,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from saformer.errors import SettingError, require
+from saformer.escape import shell
 from saformer.names import require_name
 
 log = logging.getLogger(__name__)
@@ -183,8 +184,8 @@ def _start_wandb(run_dir: Path, options: dict[str, Any]) -> Any:
     if run is None:
         # Left to itself it prints about ten lines, part of them about logging in.
         run = wandb.init(mode="offline", settings=settings | {"silent": True}, **options)
-        folder = os.path.relpath(run.settings.sync_dir)
-        log.warning("%s: logging offline (`wandb sync %s` uploads it)", reason, folder)
+        command = shell(["wandb", "sync", os.path.relpath(run.settings.sync_dir)])
+        log.warning("%s: logging offline (`%s` uploads it)", reason, command)
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     run.define_metric("val/top1", step_metric="trainer/global_step", summary="max")

@@ -29,12 +29,13 @@ from omegaconf.errors import OmegaConfBaseException
 from saformer.cluster import close_log_files, pin_sweep_folder, speaks
 from saformer.config import Config, to_dict
 from saformer.errors import OtherRunError, SettingError
-from saformer.escape import plain, say
+from saformer.escape import plain, say, shell
 from saformer.measured import require_directions
 from saformer.names import require_line, require_name
 from saformer.results.collect import done_results, shown
 from saformer.results.columns import COLUMNS
 from saformer.results.match import defining, differences
+from saformer.results.tables import quoted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -128,8 +129,8 @@ class Multirun(Callback):
     def _how_to_go_on(self) -> str:
         if self.study:
             return "the same command adds its trials to the study"
-        where = shown(self.folder)
-        return f"the same command with hydra.sweep.dir={where} goes on: what is done is skipped"
+        word = shell([f"hydra.sweep.dir={quoted(shown(self.folder))}"])
+        return f"the same command with {word} goes on: what is done is skipped"
 
 
 def note_failure(error: BaseException, message: str | None) -> None:
@@ -220,7 +221,9 @@ def as_table(jobs: Sequence[Job]) -> "Table":
     names = list(dict.fromkeys(name for words in split for name in words))
     varied = [name for name in names if len({words.get(name) for words in split}) > 1]
     columns = [COLUMNS[name] for name in MEASURED]
-    table = Table("job", *(Text(plain(name)) for name in varied))
+    table = Table("job")
+    for name in varied:
+        table.add_column(Text(plain(name)))
     measured = [[column.read(job.results or {}) for column in columns] for job in jobs]
     units = []
     for i, column in enumerate(columns):

@@ -5,6 +5,7 @@ apart by the colour-blind, and differ in lightness, so they survive grey print.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from math import isnan, nan
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from saformer.energy.conventions import Counted
 from saformer.energy.costs import FP32, Cost
@@ -21,6 +23,11 @@ MAC, AC = "#0072b2", "#e69f00"
 STAGES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000", "#f0e442")
 STYLES = ("-", "--", "-.", ":")
 NOTE = "estimated arithmetic energy on 45 nm constants, not measured"
+
+
+def printed() -> AbstractContextManager[None]:
+    """Within it figures are made and saved: a name with $ in it is no formula."""
+    return matplotlib.rc_context({"text.parse_math": False})
 
 
 def by_layer(counted: Counted) -> Figure:
@@ -119,6 +126,8 @@ def crossover(costs: Sequence[Cost]) -> Figure:
     ax.set_yscale("log")
     ax.xaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_major_formatter("{x:g}")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_minor_formatter(LogFormatter())  # the usual one writes formulas
     ax.set_xlim(low, high)
     ax.set_xlabel("mean firing rate of the inputs of weight layers")
     ax.set_ylabel("estimated energy, spiking / twin")

@@ -64,7 +64,8 @@ def write(table: LayerTable, config: EnergyConfig, folder: Path, facts: dict[str
     write_json(folder / "energy.json", _no_nan(record))
     (folder / "report.md").write_text(markdown(table, config, facts), encoding="utf-8")
     (folder / "table.tex").write_text(latex_row(table, config, facts), encoding="utf-8")
-    figures.save(draw(table, config), folder)
+    with figures.printed():
+        figures.save(draw(table, config), folder)
 
 
 def draw(table: LayerTable, config: EnergyConfig) -> dict[str, Figure]:
