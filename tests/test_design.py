@@ -22,7 +22,7 @@ MAY_IMPORT = {
         *("classifier", "config", "data", "files", "generators", "models"),
         *("provenance", "words"),
     },
-    "interop": {"config", "finite", "models", "module", "overrides", "words"},
+    "interop": {"config", "finite", "models", "module", "overrides", "weights_file", "words"},
     "callbacks": {
         *("checkpoint", "config", "data", "energy", "files", "generators", "models", "plugins"),
         *("provenance", "spikes"),

@@ -32,14 +32,15 @@ def places(saved):
 
 
 def test_places_of_an_evaluation(places):
-    """What is typed comes before conf/local, this before what the checkpoint says."""
-    there = ("/a", "/a/cifar10_dvs", "/a/cache")
-    assert places() == places("seed: 3\n") == there
+    """What is typed comes before conf/local, this before conf/; no place is a checkpoint's."""
+    usual = ("data", "data/cifar10_dvs", "data/cache")
+    assert places() == places("seed: 3\n") == usual
     assert places("data_dir: /b\n") == ("/b", "/b/cifar10_dvs", "/b/cache")
     assert places("data_dir: data\n") == ("data", "data/cifar10_dvs", "data/cache")
     assert places("data_dir: /b\n", "data_dir=/c") == ("/c", "/c/cifar10_dvs", "/c/cache")
     assert places("data_dir: /b\n", "dataset.root=/d") == ("/b", "/d", "/b/cache")
-    assert places("dataset:\n  cache_dir: /fast\n") == ("/a", "/a/cifar10_dvs", "/fast")
+    assert places("dataset:\n  cache_dir: /fast\n") == ("data", "data/cifar10_dvs", "/fast")
+    assert places("", "data_dir=/${c}".replace("$", "\\$"))[1] == "/${c}/cifar10_dvs"
 
 
 def test_a_dataset_without_a_place_gets_none():
@@ -59,7 +60,7 @@ def test_the_home_folder_in_files(places, monkeypatch):
     config = check(compose(["dataset=cifar10_dvs"]))
     assert (config.data_dir, config.dataset.root, config.dataset.cache_dir) == here
     local = "dataset:\n  root: ~/x\n  cache_dir: ~/y\n"
-    assert places(local) == ("/a", "/home/me/x", "/home/me/y")
+    assert places(local) == ("data", "/home/me/x", "/home/me/y")
 
 
 @pytest.mark.parametrize(

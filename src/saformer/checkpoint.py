@@ -4,15 +4,16 @@ They hold plain data and are always read with `weights_only=True`, so that a fil
 cannot run code.
 """
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from saformer.config import OF_MACHINE
 from saformer.errors import CheckpointError
 from saformer.finite import named_tensors, nonfinite, shortened
+from saformer.weights_file import require_dense, require_regular, require_whole
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 OWN = (LAST, PREVIOUS, "best.ckpt")
@@ -25,6 +26,7 @@ DATA_SETTINGS = (
     *("name", "num_classes", "in_channels", "image_size", "crop_pct"),
     *("mean", "std", "events"),
 )
+NODES = ("trainer", "dataset", "neuron")  # that are looked into
 # What snnTorch keeps of a neuron's settings in buffers; where learned, they are parameters.
 CONSTANTS = ("alpha", "beta", "threshold", "graded_spikes_factor", "reset_mechanism_val")
 # Where a checkpoint holds what training made; the second and third are those of an average.
@@ -47,12 +49,10 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             raise CheckpointError(f"{path} is no file: name it here without ckpt_path=")
         raise CheckpointError(f"ckpt_path={path} does not exist")
     try:
-        # torch does not compare the checksums that it writes: weights of zeros would pass.
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged:
-            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+        require_regular(path)
+        require_whole(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        require_dense(checkpoint)
     except PermissionError:
         raise CheckpointError(
             f"ckpt_path={path} cannot be read: permission denied. Ask its owner for it, or use "
@@ -67,7 +67,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from error
     try:
         checkpoint["hyper_parameters"]["config"]["model"]
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, IndexError):
         raise CheckpointError(
             f"ckpt_path={path} holds no SAFormer configuration: it comes from another program"
         ) from None
@@ -88,12 +88,50 @@ def trained_values(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def saved_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the run that wrote a checkpoint."""
+    """The settings of the run that wrote a checkpoint, as plain data.
+
+    Those of a run are resolved when they are saved. An interpolation would be somebody else's, who
+    would read the environment with it; only what is the machine's, and is never followed, may hold
+    the like: a folder can be called so.
+
+    Raises:
+        CheckpointError: They are no plain data, or hold what no run writes.
+    """
     config: dict[str, Any] = checkpoint["hyper_parameters"]["config"]
-    memory = config.get("memory", {})
-    if memory.get("spikes") == "byte":  # an option no more; it gave the results of any other
+    for name in NODES:
+        if not isinstance(config.get(name), dict):
+            raise _odd(name, config.get(name))
+    for name, value in config.items():
+        _require_plain(str(name), value)
+    memory = config.get("memory")
+    if isinstance(memory, dict) and memory.get("spikes") == "byte":
+        # An option no more; it gave the results of any other.
         return config | {"memory": memory | {"spikes": "bit"}}
     return config
+
+
+def _require_plain(name: str, value: Any) -> None:
+    """Hold what is stored under a dotted name against what a run writes."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else ((None, each) for each in value)
+        for key, each in items:
+            _require_plain(name if key is None else f"{name}.{key}", each)
+        return
+    text = isinstance(value, str) and (
+        ("${" not in value and value.isprintable())
+        or any(f"{name}.".startswith(f"{one}.") for one in OF_MACHINE)
+    )
+    number = type(value) in (bool, float) or (type(value) is int and value.bit_length() <= 64)
+    if not (value is None or text or number):
+        raise _odd(name, value)
+
+
+def _odd(name: str, value: Any) -> CheckpointError:
+    shown = type(value).__name__ if isinstance(value, int) else ascii(value)[:80]
+    return CheckpointError(
+        f"the checkpoint has {ascii(name)[1:-1]}={shown}, which no run writes: it was changed by "
+        "somebody, and nothing is done with it"
+    )
 
 
 def at_epoch_end(checkpoint: dict[str, Any]) -> bool:

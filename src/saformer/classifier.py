@@ -1,9 +1,9 @@
 """A trained network from one file, ready for images as they come."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from saformer.checkpoint import load_checkpoint, load_weights, saved_config
@@ -12,6 +12,7 @@ from saformer.create import build_backbone
 from saformer.data.prepare import to_float
 from saformer.data.settings import Resize
 from saformer.errors import CheckpointError
+from saformer.overrides import compose, restore
 
 
 class Classifier(nn.Module):
@@ -74,21 +75,25 @@ class Classifier(nn.Module):
         return (to_float(x, data).to(mean.dtype) - mean) / std
 
 
-def load(path: str | Path) -> Classifier:
+def load(path: str | Path, trust: Collection[str] = ()) -> Classifier:
     """A classifier in evaluation mode on the CPU, from a checkpoint of a run or `saformer-import`.
 
-    The file is read with `weights_only=True` and needs no other beside it.
+    The file is read with `weights_only=True` and needs no other beside it. Places and workers in
+    `config` are this machine's, as in an evaluation.
 
     Args:
         path: The checkpoint, as `outputs/NAME/RUN/checkpoints/best.ckpt`.
+        trust: Classes and modules of your own that it may import, as `synaptic.Synaptic`.
 
     Raises:
         CheckpointError: There is none, it is damaged, or it is something else.
-        SettingError: Its settings are none that this version knows.
+        SettingError: Its settings are none that this version knows, or it wants to import what
+            `trust` does not name.
     """
     try:
         checkpoint = load_checkpoint(path)
-        classifier = Classifier(check(OmegaConf.create(saved_config(checkpoint))))
+        saved = saved_config(checkpoint)
+        classifier = Classifier(check(restore(saved, compose([], "eval"), [], trust)))
         load_weights(str(path), checkpoint, classifier)
     except CheckpointError as error:
         raise CheckpointError(str(error).removeprefix("ckpt_path=")) from error

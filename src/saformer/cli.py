@@ -158,6 +158,8 @@ def _run(config_name: str, task: Callable[[DictConfig], float | tuple[float, ...
     """Run `task` under Hydra and turn the user's mistakes into one line."""
     sys.argv[1:] = map(at_home, sys.argv[1:])
     _speak_in_any_locale()
+    if "${" in (here := os.getcwd()):  # Hydra would work in another, after the environment's words
+        _stop(SettingError(f"{here}: a folder with ${{ in its name cannot be worked in: rename it"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that the wording is ours
     # Hydra's parser stops reading overrides at a flag: `seed=1 -m timesteps=1,2` would be refused.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))

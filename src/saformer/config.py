@@ -7,7 +7,7 @@ imports torch, so `--cfg job`, `--help` and tab completion answer at once.
 import logging
 import os
 import re
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -32,6 +32,11 @@ log = logging.getLogger(__name__)
 VERSION_BASE = "1.3"
 PLACES = ("data_dir", "dataset.root", "dataset.cache_dir", "ckpt_path")
 """Settings that are files or folders; a `~` at their start is the home folder."""
+OF_MACHINE = (
+    *("trainer", "callbacks", "logger", "ckpt_path", "data_dir", "neuron.backend"),
+    *("dataset.root", "dataset.cache_dir", "dataset.num_workers", "dataset.device_resident"),
+)
+"""Settings of the machine that trains, or of training alone: no other follows a checkpoint's."""
 PROCESSES = {"devices": 1024, "num_nodes": 10_000}  # most that anybody can mean of each
 
 
@@ -275,7 +280,7 @@ def check(composed: DictConfig) -> Config:
         for name in PLACES:
             place = OmegaConf.select(merged, name)
             if isinstance(place, str):
-                OmegaConf.update(merged, name, os.path.expanduser(place))
+                OmegaConf.update(merged, name, literal(os.path.expanduser(place)))
         config = OmegaConf.to_object(merged)
     except ConfigKeyError as error:
         raise SettingError(unknown_setting(error.full_key or "")) from None
@@ -294,12 +299,25 @@ def check(composed: DictConfig) -> Config:
     return config
 
 
-def to_dict(composed: DictConfig | Config) -> dict[str, Any]:
+def literal(value: Any) -> Any:
+    """A value as OmegaConf takes it for itself: a folder may be called ${...}."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
+
+
+def to_dict(config: Config) -> dict[str, Any]:
     """The configuration as plain values, fit for JSON and for `weights_only` checkpoints."""
-    node = OmegaConf.merge(OmegaConf.structured(Config), composed)
-    plain = OmegaConf.to_container(node, resolve=True, enum_to_str=True)
+    plain = _plain(asdict(config))
     assert isinstance(plain, dict)
-    return plain  # type: ignore[return-value]
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    # Not by OmegaConf, to which a folder named ${...} would be an interpolation.
+    if isinstance(value, dict):
+        return {_plain(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return value.name if isinstance(value, Enum) else value
 
 
 def setting_names(schema: type = Config, prefix: str = "") -> list[str]:

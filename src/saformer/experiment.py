@@ -40,7 +40,7 @@ from saformer.cluster import require_processes
 from saformer.config import Config, to_dict
 from saformer.data.module import SpikingDataModule
 from saformer.energy.silence import silence
-from saformer.errors import UserError, require
+from saformer.errors import DataError, UserError, require
 from saformer.escape import shell
 from saformer.files import new_folder, with_time, write_new_json
 from saformer.logger import build_logger, finish
@@ -212,7 +212,15 @@ def draw_spikes(
 def _data(config: Config, checkpoint: dict[str, Any]) -> SpikingDataModule:
     """The data of an evaluation; a model is not tested on what it was trained on."""
     data = SpikingDataModule(config.dataset, config.augment, config.seed, config.timesteps)
-    data.setup()
+    try:
+        data.setup()
+    except DataError as error:
+        root = saved_config(checkpoint)["dataset"].get("root")
+        if root in (None, config.dataset.root):
+            raise
+        there = f"dataset.root={root}" if str(root).isprintable() else "another dataset.root"
+        fix = f"{error.fix} It was trained with {there}: type that if they are there"
+        raise DataError(error.path, error.expected, error.found, fix) from error
     before = checkpoint.get(SpikingDataModule.__qualname__)
     if before is not None and before["dataset"] == config.dataset.name:
         data.require_same(before, ["test"])

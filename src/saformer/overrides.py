@@ -4,19 +4,22 @@ Hydra's in plain words.
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from saformer.config import (
-    PLACES,
+    OF_MACHINE,
     VERSION_BASE,
     conf_dir,
+    literal,
     options,
     setting_names,
     unknown_setting,
@@ -36,6 +39,9 @@ OF_TRAINING = {
     *("augment", "callbacks", "compile", "debug", "epochs", "logger", "loss", "memory", "name"),
     *("objective", "optimizer", "scheduler"),
 }
+IMPORTED = ("dataset.reader", "attention.branch", "neuron.layer", "energy.costs")
+"""Settings that name modules and classes (docs/extend.md)."""
+PRECISION = r"(16|32|64|bf16)(-mixed|-true)?"
 FREE_NODES = {
     "trainer": "an argument of lightning.pytorch.Trainer",
     "callbacks": "a callback",
@@ -55,6 +61,7 @@ def compose(words: list[str], name: str = "train") -> DictConfig:
     Raises:
         SettingError: They make no sense.
     """
+    around, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # of a command's own
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
             return hydra.compose(name, words)
@@ -62,6 +69,8 @@ def compose(words: list[str], name: str = "train") -> DictConfig:
         if is_complaint(error):
             raise SettingError(explain(error)) from None
         raise
+    finally:
+        GlobalHydra.instance().hydra = around
 
 
 def at_home(word: str) -> str:
@@ -127,37 +136,36 @@ def _no_option(group: str, option: str, text: str) -> str:
     return f"{group} has no option '{option}'.{suggest(option, options)}{listed}"
 
 
-def restore(saved: dict[str, Any], composed: DictConfig, overrides: list[str]) -> DictConfig:
+def restore(
+    saved: dict[str, Any], composed: DictConfig, overrides: list[str], trust: Collection[str] = ()
+) -> DictConfig:
     """The configuration in a checkpoint, changed by what was typed and nothing else.
 
-    But for what is this machine's: the places that its conf/local names, and `trainer`, which is
-    composed here and takes of the checkpoint's the precision alone.
+    But for what is this machine's, whatever the checkpoint says: places, workers and devices, and
+    `trainer`, which takes of the checkpoint the precision alone.
 
     Args:
-        saved: Settings of the training run.
+        saved: Settings of the training run, by `saformer.checkpoint.saved_config`.
         composed: The default configuration under the overrides.
         overrides: What was typed.
+        trust: Modules and classes that may be imported, beside those in `composed`.
 
     Raises:
-        SettingError: An override makes no sense for a model that exists already.
+        SettingError: An override makes no sense for a model that exists already, or the checkpoint
+            names a module that nobody else does.
     """
-    restored = OmegaConf.create(saved)
-    # Devices are this machine's; and a file, which may be a stranger's, names no class to build.
-    restored.trainer = composed.trainer.copy()
-    precision = saved["trainer"].get("precision")
-    if isinstance(precision, str | int):  # of what was trained
-        restored.trainer.precision = precision
+    kept = {name: node for name, node in saved.items() if name not in OF_MACHINE}
+    kept |= {"callbacks": {}, "logger": {}}  # which nothing here builds
+    kept["dataset"] = saved["dataset"] | _data_here(saved["dataset"], composed)
+    restored = OmegaConf.create(kept)
     for name, node in composed.items():
-        if name not in restored:  # a setting younger than the checkpoint
-            restored[name] = node
-    typed = OverridesParser.create().parse_overrides(overrides)
-    here = _places_here()
-    if "data_dir" in here | {override.key_or_group for override in typed}:
-        _move_data(restored.dataset, saved["data_dir"], composed.data_dir)
-    for name in here:
-        if OmegaConf.select(restored, name) is not None:  # a dataset that has such a place
-            OmegaConf.update(restored, name, OmegaConf.select(composed, name))
-    for override in typed:
+        if name not in restored:  # of this machine, or a setting younger than the checkpoint
+            restored[name] = literal(node)
+    restored.neuron.backend = composed.neuron.backend
+    precision = str(saved["trainer"].get("precision"))
+    if re.fullmatch(PRECISION, precision):  # of what was trained
+        restored.trainer.precision = saved["trainer"]["precision"]
+    for override in OverridesParser.create().parse_overrides(overrides):
         key = override.key_or_group
         if key in ("experiment", "ablation"):
             raise SettingError(
@@ -165,21 +173,56 @@ def restore(saved: dict[str, Any], composed: DictConfig, overrides: list[str]) -
             )
         if key.partition(".")[0] in OF_TRAINING:
             raise SettingError(f"{key} has no effect on what is trained already: leave it out")
-        value = OmegaConf.select(composed, key)
+        value = literal(OmegaConf.select(composed, key))
         OmegaConf.update(restored, key, value, merge=False, force_add=True)
+    _require_named(restored, composed, trust)
     return restored
 
 
-def _places_here() -> set[str]:
-    """The places that conf/local/default.yaml names."""
-    path = options("local").get("default")
-    local = OmegaConf.load(path) if path else OmegaConf.create()
-    return {name for name in PLACES if OmegaConf.select(local, name) is not None}
+def _data_here(saved: dict[str, Any], composed: DictConfig) -> dict[str, Any]:
+    """Where this machine has the data of a checkpoint, and how it loads them.
+
+    They are those of its option of that name. A dataset that has no place gets none.
+    """
+    name, here = saved.get("name"), composed
+    if name != composed.dataset.name and name in options("dataset"):
+        here = compose([f"dataset={name}"], "eval")
+        here.data_dir = literal(composed.data_dir)
+    known = here.dataset if name == here.dataset.name else {}
+    places = ("root", "cache_dir")
+    found: dict[str, Any] = {
+        place: None if saved.get(place) is None else literal(known.get(place)) for place in places
+    }
+    loading = {"num_workers": 0, "device_resident": False}
+    return found | {setting: known.get(setting, usual) for setting, usual in loading.items()}
 
 
-def _move_data(dataset: DictConfig, before: str, now: str) -> None:
-    """Look below another `data_dir` for what lay below the one of the training."""
-    for name in ("root", "cache_dir"):
-        path = dataset.get(name)
-        if path is not None and Path(path).is_relative_to(before):
-            dataset[name] = str(Path(now) / Path(path).relative_to(before))
+def _require_named(restored: DictConfig, composed: DictConfig, trust: Collection[str]) -> None:
+    """Refuse to import what a checkpoint names, unless its user does too.
+
+    Raises:
+        SettingError: It names something more; the message says what to type.
+    """
+    for setting in IMPORTED:
+        value, own = (OmegaConf.select(node, setting) for node in (restored, composed))
+        listed, known = (
+            [one] if not isinstance(one, ListConfig) else [*one] for one in (value, own)
+        )
+        for name in listed:
+            if name is None or name in (*known, *trust) or _is_shipped(setting, str(name)):
+                continue
+            typed = f"{setting}=[{','.join(map(str, listed))}]"
+            typed = typed if isinstance(value, ListConfig) else f"{setting}={name}"
+            raise SettingError(
+                f"the checkpoint wants to import {name} ({setting}), which may run anything in it: "
+                f"if it is yours, type {typed} (saformer-export: --trust {name}; in Python: "
+                f"saformer.load(..., trust=['{name}']))"
+            )
+
+
+def _is_shipped(setting: str, name: str) -> bool:
+    """Whether a name is one of the package's, for which nothing of anybody's is imported."""
+    if setting == "energy.costs":
+        return "." not in name
+    readers = Path(__file__).parent / "data" / "readers"
+    return setting == "dataset.reader" and name in {path.stem for path in readers.glob("[a-z]*.py")}

@@ -112,6 +112,11 @@ class DatasetConfig:
 
     def __post_init__(self) -> None:
         require_ranges(self, "dataset")
+        # A cache is a folder that begins with it.
+        ok = self.name.isprintable() and not self.name.startswith((".", " "))
+        ok = ok and self.name != "" and not {"/", "\\"} & {*self.name}
+        rule = "be a name, of printable characters without / and \\, that begins with no dot"
+        require(ok, "dataset.name", rule, ascii(self.name))
         for name in ("mean", "std"):
             value = getattr(self, name)
             rule = f"have one value, or one per channel ({self.in_channels})"

@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from importlib import metadata
@@ -50,21 +51,29 @@ def run(words: list[str]) -> int:
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path)
     parser.add_argument("out", metavar="OUT", type=Path, help="a new folder")
+    parser.add_argument(
+        "--trust",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a module or class of your own that the checkpoint may import (docs/extend.md)",
+    )
     named = parser.parse_args(words)
     out: Path = named.out
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} exists, and nothing is overwritten: name a new folder")
-    for line in export(named.checkpoint, out):
+    for line in export(named.checkpoint, out, named.trust):
         say(line)
     return 0
 
 
-def export(checkpoint: Path, out: Path) -> list[str]:
+def export(checkpoint: Path, out: Path, trust: Collection[str] = ()) -> list[str]:
     """Write all files, and compare each with the checkpoint.
 
     Args:
         checkpoint: A checkpoint of a run or of `saformer-import`.
         out: The folder; it is made.
+        trust: As of `saformer.load`.
 
     Returns:
         What was written and found, in lines for a terminal.
@@ -79,7 +88,7 @@ def export(checkpoint: Path, out: Path) -> list[str]:
     from saformer.models.fold import fold_batch_norm
     from saformer.provenance import git_state, versions
 
-    classifier = load(checkpoint)
+    classifier = load(checkpoint, trust)
     config = classifier.config
     x, source = _inputs(config)
     folded = fold_batch_norm(classifier)
