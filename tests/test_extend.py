@@ -262,16 +262,21 @@ def test_a_command_of_the_page(outside, command):
 
 @pytest.mark.slow
 def test_a_checkpoint_needs_the_module_again(outside, cli, monkeypatch, tmp_path):
-    """It is evaluated where the module is; elsewhere one line says what is missing."""
+    """It is evaluated where the module is, by who names it; elsewhere one line tells of it."""
     folder = outside / "runs" / "kept"
     words = ["attention=row_gate", *TINY, FEW, "callbacks=default", f"hydra.run.dir={folder}"]
     assert cli("train", *words)[0] == 0
     path = folder / "checkpoints" / "best.ckpt"
-    assert cli("eval", f"ckpt_path={path}")[0] == 0
+    assert cli("eval", f"ckpt_path={path}", "attention=row_gate")[0] == 0
+    code, _out, err = cli("eval", f"ckpt_path={path}")
+    fix = "type attention.branch=row_gate.RowGate "
+    assert code == 2 and "wants to import row_gate.RowGate (attention.branch)" in err and fix in err
+    named = fix.split()[1]
+    assert cli("eval", f"ckpt_path={path}", named)[0] == 0
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [one for one in sys.path if one != str(outside)])
     monkeypatch.delitem(sys.modules, "row_gate")
-    code, _out, err = cli("eval", f"ckpt_path={path}")
+    code, _out, err = cli("eval", f"ckpt_path={path}", named)
     assert code == 2 and err.startswith(
         "error: attention.branch=row_gate.RowGate: no module 'row_gate' was found."
     )

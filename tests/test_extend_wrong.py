@@ -29,6 +29,9 @@ WRONG = [
     ("os.system", "x must be a type, not os.system"),
     ("a/b", "x must be a dotted name like module.Class, not a/b"),
     (".mine", "x must be a dotted name like module.Class, not .mine"),
+    ("venv.__main__", "x must have no part that begins with _, not venv.__main__"),
+    ("mine._Rows", "x must have no part that begins with _, not mine._Rows"),
+    ("a\n.b", "x must be a dotted name like module.Class, not 'a\\n.b'"),
     ("json.decoderz.X", "x=json.decoderz.X: the package json has no 'decoderz'"),
 ]
 
@@ -62,10 +65,14 @@ BROKEN = {
     "import nowhere\n": "line 1: ModuleNotFoundError: No module named 'nowhere'",
     "\n\nx = 1 / 0\n": "line 3: ZeroDivisionError: division by zero",
     "x = (\n": "SyntaxError: '(' was never closed (mine.py, line 1)",
+    "import sys\nsys.exit(0)\n": "line 2: SystemExit: 0",
+    "raise KeyboardInterrupt\n": "line 1: KeyboardInterrupt",
 }
 
 
-@pytest.mark.parametrize("source", BROKEN, ids=["import", "raises", "syntax"])
+@pytest.mark.parametrize(
+    "source", BROKEN, ids=["import", "raises", "syntax", "exits", "interrupts"]
+)
 def test_a_module_that_cannot_be_imported(here, source):
     """The line of the file and the error stand in the message."""
     (here / "mine.py").write_text(source)

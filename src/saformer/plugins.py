@@ -1,8 +1,8 @@
 """Classes and modules of your own, by the dotted name that a setting gives (docs/extend.md).
 
-They are looked for in the current folder, and in what is installed. A name may come out of a
-checkpoint of a stranger, so nothing that was found is called before it is known to be of the kind
-that was asked for.
+They are looked for in the current folder, and in what is installed. An import runs the module, so
+names that a checkpoint alone gives do not come here (`saformer.overrides.restore`). Nothing that
+was found is called before it is known to be of the kind that was asked for.
 
 Imports no torch: the settings that hold the names do not either.
 """
@@ -68,14 +68,14 @@ def _module(typed: str, name: str) -> ModuleType:
         spec = find_spec(name)
         if spec is not None:
             return import_module(name)
-    except Exception as error:  # a module may raise anything
+    except BaseException as error:  # a module may raise anything, and must not end us as it likes
         file = spec.origin if spec else None
         lines = [
             line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == file
         ]
         reason = " ".join(str(error).split())  # a SyntaxError names file and line itself
         where = f"{file}, line {lines[-1]}: " if lines else ""
-        what = f"{where}{type(error).__name__}: {reason}"
+        what = f"{where}{type(error).__name__}: {reason}".removesuffix(": ")
         raise SettingError(f"{typed} cannot be imported: {what}") from error
     raise SettingError(_nowhere(typed, name))
 
