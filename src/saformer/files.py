@@ -69,7 +69,12 @@ def numbered(path: Path, ending: str = "") -> Iterator[Path]:
     yield from (path.with_name(f"{path.name}-{number}{ending}") for number in count(1))
 
 
-def write_whole(path: Path, content: str | memoryview, replaced: Path | None = None) -> None:
+def write_whole(
+    path: Path,
+    content: str | memoryview,
+    replaced: Path | None = None,
+    mode: int | None = None,
+) -> None:
     """Write a file so that a reader sees the old one or the new one, never half of it.
 
     This holds whatever stops the writer: a kill, a full disk, a loss of power.
@@ -78,6 +83,7 @@ def write_whole(path: Path, content: str | memoryview, replaced: Path | None = N
         path: The file.
         content: What it holds from now on.
         replaced: Where the old file goes; None drops it.
+        mode: Who may read and write it; None leaves that to the system.
 
     Raises:
         OSError: It cannot be written; the old file is still there.
@@ -85,6 +91,8 @@ def write_whole(path: Path, content: str | memoryview, replaced: Path | None = N
     part = _part(path)
     try:
         with part.open("wb") as file:
+            if mode is not None:
+                part.chmod(mode)
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())  # or the name may reach the disk before what it names

@@ -79,6 +79,7 @@ class RunCheckpoint(ModelCheckpoint):
     def __init__(self, **options: Any) -> None:
         fixed = {"save_on_train_epoch_end": True, "auto_insert_metric_name": False}
         super().__init__(**options | fixed)
+        self._beside = Path()
 
     def format_checkpoint_name(self, metrics: dict[str, Tensor], *args: Any, **options: Any) -> str:
         counted = metrics | {"epoch": metrics["epoch"] + 1}
@@ -105,6 +106,7 @@ class RunCheckpoint(ModelCheckpoint):
         It is another one where training goes on from an epoch before the best of an earlier start,
         or by another monitor. What an earlier start named the best is put aside.
         """
+        self._beside = Path(str(trainer.ckpt_path)).parent
         if trainer.state.fn is not TrainerFn.FITTING or self.monitor is None:
             return
         state = checkpoint["callbacks"].get(self.state_key)
@@ -121,11 +123,11 @@ class RunCheckpoint(ModelCheckpoint):
 
     def _kept(self, state: dict[str, Any], checkpoint: dict[str, Any]) -> bool:
         """Whether the best that a checkpoint speaks of is there; its test refuses a damaged one."""
-        path, _ = self._best_files(state)
+        found, here = self._best_files(state)
         try:
-            best = load_checkpoint(path) if state["best_model_path"] else None
+            best = load_checkpoint(found) if state["best_model_path"] else None
         except CheckpointError:
-            return path.is_file()
+            return found == here and found.is_file()
         if best is None:
             return True
         score = best["callbacks"].get(self.state_key, {}).get("best_model_score")
@@ -133,29 +135,52 @@ class RunCheckpoint(ModelCheckpoint):
         return bool(older and score == state["best_model_score"])
 
     def _best_files(self, state: dict[str, Any]) -> tuple[Path, Path]:
-        """Where the file of the best is, and where it belongs."""
-        before = Path(state["best_model_path"])
-        here = Path(self.dirpath or "") / before.name
-        return here if here.is_file() else before, here
+        """Where the file of the best is, and where it belongs.
+
+        It is here, or beside the checkpoint that was named: the folder that this tells, which may
+        be a stranger's, is never looked into.
+        """
+        name = Path(str(state["best_model_path"])).name
+        here = Path(self.dirpath or "") / name
+        return here if here.is_file() else self._beside / name, here
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         found, here = self._best_files(state_dict)
-        moved = here != Path(state_dict["best_model_path"])
+        moved = found != here
         if not found.is_file() or (moved and self.monitor is None):
             return  # there is none, or it is but the newest
         if moved:
             _copy_unless_there(found, here)
+            score = state_dict["best_model_score"]
             state_dict = state_dict | {
-                "dirpath": self.dirpath,
                 "best_model_path": str(here),
                 "kth_best_model_path": str(here),
-                "best_k_models": {str(here): state_dict["best_model_score"]},
+                "best_k_models": {str(here): score},
             }
-        super().load_state_dict(state_dict)
+        super().load_state_dict(in_folder(state_dict, self.dirpath or ""))
+
+
+def in_folder(state: dict[str, Any], folder: str | Path) -> dict[str, Any]:
+    """The state of a ModelCheckpoint, whose files are all in one folder, whatever it says itself.
+
+    Lightning reads, deletes and uploads what its paths name.
+    """
+
+    def here(path: Any) -> str:
+        name = Path(str(path)).name
+        return str(Path(folder) / name) if name else ""
+
+    named = ("best_model_path", "kth_best_model_path", "last_model_path")
+    best = state.get("best_k_models", {})
+    return (
+        state
+        | {name: here(state[name]) for name in named if name in state}
+        | {"dirpath": folder, "best_k_models": {here(path): score for path, score in best.items()}}
+    )
 
 
 @rank_zero_only
 def _copy_unless_there(source: Path, target: Path) -> None:
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(target, memoryview(source.read_bytes()))
+        write_whole(target, memoryview(source.read_bytes()), mode=source.stat().st_mode & 0o777)

@@ -1,12 +1,14 @@
 """What an exact resume needs beyond Lightning's checkpoints."""
 
 import signal
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
+from saformer.callbacks.checkpoint import RunCheckpoint, in_folder
 from saformer.generators import begin
 
 
@@ -30,6 +32,9 @@ class ExactResume(Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        for kept in trainer.checkpoint_callbacks:
+            if isinstance(kept, ModelCheckpoint) and not isinstance(kept, RunCheckpoint):
+                _keep_own_files(kept, checkpoint["callbacks"])
         if trainer.state.fn is not TrainerFn.FITTING:
             return
         for callback in trainer.early_stopping_callbacks:
@@ -59,3 +64,12 @@ class ExactResume(Callback):
         # Not at the start of the epoch: then the loader still draws, but not in a resumed fit.
         if batch_idx == 0:
             begin(self.seed, trainer.current_epoch, trainer.global_rank)
+
+
+def _keep_own_files(callback: ModelCheckpoint, states: dict[str, Any]) -> None:
+    """Let a ModelCheckpoint of Lightning's go on with the best in its own folder, or begin anew."""
+    state = states.pop(callback.state_key, None)
+    if state is not None and callback.dirpath is not None:
+        own = in_folder(state, callback.dirpath)
+        if Path(own["best_model_path"]).is_file():
+            states[callback.state_key] = own
