@@ -46,6 +46,7 @@ def victim(tmp_path, monkeypatch) -> Path:
     work.mkdir()
     (work / "trap.py").write_text("open('sprung', 'w').close()\nread = Trap = lambda c, t: None\n")
     monkeypatch.chdir(work)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("SECRET", SECRET)
     monkeypatch.setenv("XDG_CACHE_HOME", str(work / "cache"))
     return place

@@ -185,7 +185,7 @@ def _data_here(saved: dict[str, Any], composed: DictConfig) -> dict[str, Any]:
     They are those of its option of that name. A dataset that has no place gets none.
     """
     name, here = saved.get("name"), composed
-    if name != composed.dataset.name and name in options("dataset"):
+    if name != composed.dataset.name and name in [*options("dataset")]:
         here = compose([f"dataset={name}"], "eval")
         here.data_dir = literal(composed.data_dir)
     known = here.dataset if name == here.dataset.name else {}
