@@ -4,7 +4,6 @@ import csv
 import io
 import logging
 import re
-import shutil
 import subprocess
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -94,11 +93,8 @@ def test_a_command_is_one_line(words):
     assert one_line(shell(words))
 
 
-@pytest.mark.parametrize("name", ["bash", "zsh"])
-def test_a_shell_reads_the_words_that_were_meant(name):
+def test_bash_reads_the_words_that_were_meant():
     """Pasted into a shell, a command has the words it was made of, and a comment does nothing."""
-    if shutil.which(name) is None:
-        pytest.skip(f"{name} is not installed")
     words = [
         "a b",
         "$(touch pwned)",
@@ -109,7 +105,7 @@ def test_a_shell_reads_the_words_that_were_meant(name):
     ]
     lines = [comment("x; touch pwned"), comment("y\ntouch pwned"), comment("$(touch pwned)")]
     script = "\n".join([*lines, shell(["printf", r"%s\0", *words])])
-    done = subprocess.run([name, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split("\0")[:-1] == words
     assert not list(Path().iterdir())
 

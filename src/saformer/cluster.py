@@ -28,6 +28,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from saformer.errors import SettingError, UserError
+from saformer.escape import override
 from saformer.lock import handed_on
 from saformer.names import require_name
 
@@ -105,7 +106,7 @@ def pin_sweep_folder(config: DictConfig) -> None:
     Args:
         config: The composed configuration with its `hydra` node; changed in place.
     """
-    folder = _quoted(config.hydra.sweep.dir)
+    folder = override(str(config.hydra.sweep.dir))
     with open_dict(config.hydra.overrides):
         config.hydra.overrides.hydra.append(f"hydra.sweep.dir={folder}")
 
@@ -294,7 +295,7 @@ def run_apart(folder: Path) -> None:
     chosen = HydraConfig.get()
     words = [
         *chosen.overrides.task,
-        f"hydra.run.dir={_quoted(folder)}",
+        f"hydra.run.dir={override(str(folder))}",
         f"hydra.job.num={chosen.job.num}",
     ]
     command = [sys.executable, "-m", "saformer.cli", *words]
@@ -355,8 +356,3 @@ def _passed_on(child: subprocess.Popen[str]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _quoted(path: str | Path) -> str:
-    """A path as the value of an override."""
-    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -80,11 +80,19 @@ def shell(words: Sequence[str]) -> str:
     return " ".join(shlex.quote(w) if w.isprintable() else f"$'{_coded(w)}'" for w in words)
 
 
+def override(value: str) -> str:
+    """A value that Hydra's parser reads as it is."""
+    if all(char.isalnum() or char in "/-_.:${}" for char in value):
+        return value
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 def comment(text: str) -> str:
     """A comment of a shell; quoted, since zsh takes it for a command where it is typed."""
     text = plain(text)
     harmless = all(char.isalnum() or char in " _-+.,:/%" for char in text)
-    return f"# {text if harmless else shlex.quote(text)}"
+    # Quoted by hand, since shlex takes a word with = for one that needs no quotes.
+    return f"# {text}" if harmless else "# '" + text.replace("'", "'\"'\"'") + "'"
 
 
 class PlainFormatter(logging.Formatter):

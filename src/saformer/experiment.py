@@ -6,7 +6,6 @@ The only module that knows all the rooms: data, models, training, callbacks and 
 import json
 import logging
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from math import nan
@@ -21,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
-from saformer.callbacks.checkpoint import WholeCheckpointIO, best_checkpoint
+from saformer.callbacks.checkpoint import WholeCheckpointIO, best_checkpoint, require_disk
 from saformer.callbacks.draws import OwnDraws
 from saformer.callbacks.energy import EnergyMonitor
 from saformer.callbacks.norms import FreshStatistics
@@ -30,7 +29,6 @@ from saformer.callbacks.results import ResultsWriter
 from saformer.callbacks.resume import ExactResume
 from saformer.callbacks.spikes import SpikeFigures, draw_first
 from saformer.checkpoint import (
-    OWN,
     load_checkpoint,
     load_weights,
     require_resumable,
@@ -41,13 +39,12 @@ from saformer.config import Config, to_dict
 from saformer.data.module import SpikingDataModule
 from saformer.energy.silence import silence
 from saformer.errors import DataError, UserError, require
-from saformer.escape import shell
+from saformer.escape import override, shell
 from saformer.files import new_folder, with_time, write_new_json
 from saformer.logger import build_logger, finish
 from saformer.module import SAFormerModule
 from saformer.noise import quiet
 from saformer.provenance import git_state, versions, write_run_json
-from saformer.results.tables import quoted
 from saformer.resume import is_done, put_aside, require_average, start_point, stoppable
 from saformer.sweep import require_same_run
 from saformer.targets import build
@@ -78,7 +75,7 @@ def train(config: Config, run_dir: Path) -> float | tuple[float, ...]:
         with stoppable():
             _train(config, run_dir)
     except KeyboardInterrupt:
-        word = shell([f"hydra.run.dir={quoted(os.path.relpath(run_dir))}"])
+        word = shell([f"hydra.run.dir={override(os.path.relpath(run_dir))}"])
         log.info("a start with %s goes on from here", word)
         raise
     return objective(config.objective, run_dir)
@@ -93,7 +90,7 @@ def _train(config: Config, run_dir: Path) -> None:
     data = SpikingDataModule(config.dataset, config.augment, config.seed, config.timesteps)
     data.setup()  # before any result is written, so that the folder can be used again
     module = SAFormerModule(config, saved)
-    _require_disk(run_dir, module)
+    require_disk(run_dir, module)
     run_dir.mkdir(parents=True, exist_ok=True)
     log.info("%s   run %s", describe(module), os.path.relpath(run_dir))
     if config.compile:
@@ -385,17 +382,3 @@ def _effective_batch(config: Config, trainer: pl.Trainer) -> int:
             *(config.optimizer.lr, intended, effective, each, devices, accumulated, effective),
         )
     return effective
-
-
-def _require_disk(run_dir: Path, module: SAFormerModule) -> None:
-    """Refuse to start a training whose checkpoints cannot be kept."""
-    folder = next(parent for parent in (run_dir, *run_dir.parents) if parent.exists())
-    one = 3 * sum(p.numel() * p.element_size() for p in module.parameters())  # weights, two moments
-    kept = sum(path.exists() for path in map((run_dir / "checkpoints").joinpath, OWN))
-    needed = (len(OWN) + 1 - kept) * one + 2**24  # and the next one while it is written; logs
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise UserError(
-            f"{folder} has {free / 2**20:.0f} MiB free, this run needs about "
-            f"{needed / 2**20:.0f} MiB: free some, or choose another folder with hydra.run.dir=..."
-        )

@@ -29,13 +29,12 @@ from omegaconf.errors import OmegaConfBaseException
 from saformer.cluster import close_log_files, pin_sweep_folder, speaks
 from saformer.config import Config, to_dict
 from saformer.errors import OtherRunError, SettingError
-from saformer.escape import plain, say, shell
+from saformer.escape import override, plain, say, shell
 from saformer.measured import require_directions
 from saformer.names import require_line, require_name
 from saformer.results.collect import done_results, shown
 from saformer.results.columns import COLUMNS
 from saformer.results.match import defining, differences
-from saformer.results.tables import quoted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -129,7 +128,7 @@ class Multirun(Callback):
     def _how_to_go_on(self) -> str:
         if self.study:
             return "the same command adds its trials to the study"
-        word = shell([f"hydra.sweep.dir={quoted(shown(self.folder))}"])
+        word = shell([f"hydra.sweep.dir={override(shown(self.folder))}"])
         return f"the same command with {word} goes on: what is done is skipped"
 
 

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import shutil
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
+from torch import Tensor, nn
 
 from saformer.checkpoint import LAST, OWN, PREVIOUS, load_checkpoint
-from saformer.errors import CheckpointError
+from saformer.errors import CheckpointError, UserError
 from saformer.files import set_aside, write_whole
 
 log = logging.getLogger(__name__)
@@ -184,3 +185,17 @@ def _copy_unless_there(source: Path, target: Path) -> None:
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(target, memoryview(source.read_bytes()), mode=source.stat().st_mode & 0o777)
+
+
+def require_disk(run_dir: Path, module: nn.Module) -> None:
+    """Refuse to start a training whose checkpoints cannot be kept."""
+    folder = next(parent for parent in (run_dir, *run_dir.parents) if parent.exists())
+    one = 3 * sum(p.numel() * p.element_size() for p in module.parameters())  # weights, two moments
+    kept = sum(path.exists() for path in map((run_dir / "checkpoints").joinpath, OWN))
+    needed = (len(OWN) + 1 - kept) * one + 2**24  # and the next one while it is written; logs
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"{folder} has {free / 2**20:.0f} MiB free, this run needs about "
+            f"{needed / 2**20:.0f} MiB: free some, or choose another folder with hydra.run.dir=..."
+        )

@@ -6,7 +6,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from saformer.errors import SettingError
-from saformer.escape import shell
+from saformer.escape import override, shell
 from saformer.results.collect import Run, shown
 from saformer.results.columns import Column, column
 from saformer.results.match import SAME, differences, leaves, wanted
@@ -97,7 +97,7 @@ class Row:
         """Words behind `python train.py` that make one seed, or go on with what was cut off."""
         words = [*self.words, *self._alike(seed), f"seed={seed}"]
         if self.goes_on(seed):
-            words.append(f"hydra.run.dir={quoted(shown(self.cut[seed].folder))}")
+            words.append(f"hydra.run.dir={override(shown(self.cut[seed].folder))}")
         return words
 
     def _alike(self, seed: int) -> list[str]:
@@ -169,16 +169,9 @@ class Table:
         return list(found.items())
 
 
-def quoted(value: str) -> str:
-    """A value that Hydra's parser reads as it is."""
-    if all(char.isalnum() or char in "/-_.:${}" for char in value):
-        return value
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
 def new_run_dir(outputs: Path) -> str:
     """Where a run below another folder than outputs/ goes, as Hydra's parser reads it."""
-    return quoted(shown(outputs) + "/${name}/${run_id:}")
+    return override(shown(outputs) + "/${name}/${run_id:}")
 
 
 def fill(
