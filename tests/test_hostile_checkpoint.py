@@ -400,17 +400,31 @@ def test_every_stored_setting_does_nothing(honest, victim):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["path", "interpolation", "number", "type", "name"])
-def test_every_stored_setting_and_value_does_nothing(cli, hostile, victim, kind):
-    """Loaded, and counted where it can be, with every hostile value in the place of each."""
-    for warm in ({}, {"dataset.name": "unknown"}):
-        attack(cli, hostile(warm), victim, ("load", "eval", "energy"))  # imports what is late
-    for name in leaves(load_checkpoint(hostile())["hyper_parameters"]["config"]):
-        for value in values(victim)[kind]:
-            path = hostile({name: value})
-            with suppress(UserError):
-                assert attack(cli, path, victim, ("load",)) == [], (name, value)
-                load(path)  # what is not refused goes further
-                found = attack(cli, path, victim, ("energy",)) if kind in ("path", "name") else []
+def test_every_stored_setting_with_every_value_does_nothing(honest, victim):
+    """As far as settings are read: every hostile value in the place of each."""
+    content = load_checkpoint(honest)
+    composed = compose([], "eval")
+    stored = content["hyper_parameters"]["config"]
+    check(restore(stored, composed, []))
+    with watched([Path.cwd()], victim) as found:
+        for name in leaves(stored):
+            for value in (value for kind in values(victim).values() for value in kind):
+                changed = {"config": replaced(stored, {name: value})}
+                with suppress(UserError):
+                    saved = saved_config(content | {"hyper_parameters": changed})
+                    check(restore(saved, composed, []))
                 assert found == [], (name, value)
+    assert not Path("sprung").exists()
+
+
+@pytest.mark.slow
+def test_every_stored_setting_does_nothing_in_the_commands(cli, hostile, victim):
+    """Loaded and counted, with a path or a name in the place of each in turn."""
+    for warm in ({}, {"dataset.name": "unknown"}):
+        attack(cli, hostile(warm), victim, ("load", "energy"))  # imports what is late
+    kinds = values(victim)
+    every = [*kinds["path"], *kinds["name"], *kinds["interpolation"]]
+    for number, name in enumerate(leaves(load_checkpoint(hostile())["hyper_parameters"]["config"])):
+        value = every[number * 5 % len(every)]
+        assert attack(cli, hostile({name: value}), victim, ("load", "energy")) == [], (name, value)
     assert not Path("sprung").exists()

@@ -5,6 +5,7 @@ from enum import Enum
 
 from saformer.data.policy import parse_policy
 from saformer.errors import require
+from saformer.names import require_name
 from saformer.ranges import at_least, positive, require_ranges, within
 
 
@@ -112,11 +113,7 @@ class DatasetConfig:
 
     def __post_init__(self) -> None:
         require_ranges(self, "dataset")
-        # A cache is a folder that begins with it.
-        ok = self.name.isprintable() and not self.name.startswith((".", " "))
-        ok = ok and self.name != "" and not {"/", "\\"} & {*self.name}
-        rule = "be a name, of printable characters without / and \\, that begins with no dot"
-        require(ok, "dataset.name", rule, ascii(self.name))
+        require_name("dataset.name", self.name)  # a cache is a folder that begins with it
         for name in ("mean", "std"):
             value = getattr(self, name)
             rule = f"have one value, or one per channel ({self.in_channels})"
