@@ -193,7 +193,7 @@ def test_what_to_type_where_data_are_elsewhere(cli, hostile):
 @pytest.mark.parametrize("name", ["../../x", "/x", "..", ".x", "", "a\\b", "a/b"])
 def test_a_dataset_is_called_by_a_name(hostile, name):
     """A name is one part of a path, since folders are called by it."""
-    with pytest.raises(SettingError, match=r"dataset\.name must be a name, of printable"):
+    with pytest.raises(SettingError, match=r"dataset\.name must be one printable name and no path"):
         load(hostile({"dataset.name": name}))
 
 
