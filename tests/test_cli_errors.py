@@ -127,6 +127,11 @@ WRONG = [
         "not null",
     ),
     (
+        "+trainer.val_check_interval='00:00:10:00'",
+        "trainer.val_check_interval must be a share of an epoch or a number of batches, by which "
+        "results are told, not 00:00:10:00",
+    ),
+    (
         "+trainer.max_time=00:01:00:00",
         "trainer.max_time must be left out, since a run ends with a whole epoch: type epochs=N; "
         "one that is stopped goes on when started again, not 00:01:00:00",

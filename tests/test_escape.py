@@ -8,11 +8,22 @@ import subprocess
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from saformer.escape import PlainFormatter, comment, csv_text, latex, lines, markdown, plain, shell
+from saformer.escape import (
+    PlainFormatter,
+    comment,
+    csv_text,
+    latex,
+    lines,
+    markdown,
+    override,
+    plain,
+    shell,
+)
 from saformer.names import is_name
 
 HOSTILE = st.text(
@@ -145,3 +156,10 @@ def test_a_name_is_one_printable_folder(text):
 def test_usual_names_are_names(name):
     """Letters, digits, signs and spaces within."""
     assert is_name(name)
+
+
+@given(st.text(alphabet="/-_.aZ9 =,'\\\"{}[]éß日", min_size=1))
+def test_a_value_for_hydra_is_read_as_it_is(value):
+    """Hydra's parser gives back what was meant, letters of other alphabets too."""
+    (parsed,) = OverridesParser.create().parse_overrides([f"name={override(value)}"])
+    assert parsed.value() == value

@@ -188,6 +188,31 @@ def test_what_to_type_where_data_are_elsewhere(cli, hostile):
     assert code == 2 and err.startswith("error: data/cifar10: expected ")
     fix = "It was trained with dataset.root=/far/cifar10: type that if they are there"
     assert err.endswith(f"{fix}\n")
+    there |= {"dataset.name": "mine", "dataset.reader": "cifar10"}
+    code, _out, err = cli("eval", f"ckpt_path={hostile(there)}", *QUICK)
+    assert (code, err) == (
+        2,
+        "error: it is not known here where mine is: type dataset=OPTION, or dataset.root=FOLDER. "
+        "It was trained with dataset.root=/far/cifar10\n",
+    )
+
+
+@pytest.mark.parametrize("name", ["unknown_here", "digits_events"])
+def test_a_checkpoint_makes_no_recordings_where_it_is_evaluated(cli, hostile, victim, name):
+    """A reader that simulates its data does so in a place that this machine names alone."""
+    here = {"dataset.name": name, "dataset.reader": "digits_events", "dataset.root": None}
+    events = {"split_by": "number", "resize": "bin", "norm": "none", "bad_recordings": "error"}
+    path = hostile(here | {"dataset.events": events})
+    code, _out, err = cli("eval", f"ckpt_path={path}", f"data_dir={victim / 'no'}/x", *QUICK)
+    assert code == 2 and err.count("\n") == 1
+    assert not Path(name).exists() and not list(Path().glob("*.lock"))
+
+
+def test_settings_of_another_program_here_are_not_ours(hostile):
+    """`load` in the folder of a program whose own conf/local has other settings."""
+    Path("conf/local").mkdir(parents=True)
+    Path("conf/local/default.yaml").write_text("# @package _global_\ntheirs: {lr: 1}\n")
+    assert load(hostile()).timesteps == 1
 
 
 @pytest.mark.parametrize("name", ["../../x", "/x", "..", ".x", "", "a\\b", "a/b"])

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -236,3 +237,28 @@ def test_two_tables_at_a_time_share_what_is_missing(tmp_path):
     assert all(len(run["starts"]) == 1 for run in runs) and "is left to process " in said
     assert len(list(Path("outputs/tables").iterdir())) == 2
     assert not list(Path("outputs").glob(".*"))
+
+
+def test_a_job_that_starts_again_waits_for_the_lock_of_its_dead_self(tmp_path, monkeypatch):
+    """A file server drops it after a while; any other start is refused at once."""
+    descriptor = os.open(tmp_path / ".lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(InUseError), held(tmp_path):
+        pass
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    threading.Timer(1.0, os.close, [descriptor]).start()
+    with held(tmp_path):
+        assert holder(tmp_path)
+
+
+def test_a_lock_that_is_kept_out_by_permission_is_held(tmp_path, monkeypatch):
+    """Where flock is emulated it answers so; the file of its holder stays."""
+
+    def emulated(descriptor: int, operation: int) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    (tmp_path / ".lock").write_text("process 1 on far")
+    monkeypatch.setattr("saformer.lock.fcntl.flock", emulated)
+    with pytest.raises(InUseError, match="process 1 on far"), held(tmp_path):
+        pass
+    assert (tmp_path / ".lock").exists()

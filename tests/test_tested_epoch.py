@@ -128,6 +128,10 @@ def test_names_count_epochs_as_results_do(cli):
         ((f"{CHECKPOINT}.filename=previous",), f"{CHECKPOINT}.filename=previous is where last"),
         ((f"+{CHECKPOINT}.save_last=true",), f"{CHECKPOINT}.save_last=True would call the best"),
         (("+callbacks.last.save_last=link",), "callbacks.last.save_last=link would call"),
+        (
+            (f"+callbacks.second={LIGHTNING},monitor:val/loss,save_weights_only:true}}",),
+            "callbacks.second.save_weights_only=True would leave out what a test and a resume need",
+        ),
         ((f"+{CHECKPOINT}.save_on_exception=true",), "save_on_exception=True may write half an"),
         (
             (f"+{CHECKPOINT}.every_n_train_steps=5",),

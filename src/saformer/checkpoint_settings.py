@@ -17,6 +17,7 @@ REFUSED = {
     "save_on_exception": (False, HALF),
     "save_on_train_epoch_end": (True, "would write half an epoch: leave it out"),
     "auto_insert_metric_name": (False, "would write '=' into names: leave it out"),
+    "save_weights_only": (False, "would leave out what a test and a resume need: leave it out"),
     "save_last": (False, "would call the best epoch the last: leave it out, and to callbacks.last"),
 }
 
@@ -35,7 +36,8 @@ def require_own_files(callbacks: dict[str, Any]) -> None:
         if not isinstance(node, dict) or not str(node.get("_target_")).endswith("Checkpoint"):
             continue
         for key, (only, reason) in REFUSED.items():
-            if node["_target_"] == OURS and node.get(key) not in (None, only):
+            ours = node["_target_"] == OURS or key == "save_weights_only"
+            if ours and node.get(key) not in (None, only):
                 raise SettingError(f"callbacks.{name}.{key}={node[key]} {reason}")
         setting = f"callbacks.{name}.filename"
         numbered = node.get("enable_version_counter", True)  # a name that exists gets a number

@@ -208,7 +208,11 @@ def _leave_nothing(folder: Path) -> None:
     Only one that has its name from us and holds nothing but its settings and a log: not that of
     another start, whose lock is there.
     """
-    if folder.name != cluster.run_id():
+    try:
+        ours_by_name = folder.name == cluster.run_id()
+    except SettingError:  # the environment names no run, and this folder has another name
+        return
+    if not ours_by_name:
         return
     ours = {folder / ".hydra" / f"{name}.yaml" for name in ("config", "hydra", "overrides")}
     ours.add(folder / "train.log")

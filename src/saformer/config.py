@@ -258,6 +258,10 @@ class Config:
         every = self.trainer.get("check_val_every_n_epoch", 1)
         rule = "be a number of epochs, by which results are told"
         require(every is not None, "trainer.check_val_every_n_epoch", rule, "null")
+        every = self.trainer.get("val_check_interval", 1.0)
+        rule = "be a share of an epoch or a number of batches, by which results are told"
+        ok = every is None or type(every) in (int, float)
+        require(ok, "trainer.val_check_interval", rule, every)
         accumulated = self.trainer.get("accumulate_grad_batches", 1)
         ok = type(accumulated) is int and accumulated >= 1
         rule = "be a whole number of at least 1"

@@ -5,6 +5,7 @@ from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Any
 
+from saformer import escape
 from saformer.config import Config, check, options, setting_names
 from saformer.errors import SettingError
 from saformer.models.settings import ModelConfig
@@ -107,8 +108,8 @@ def _typed(value: Any) -> str:
         return f"{{{','.join(f'{key}:{_typed(each)}' for key, each in value.items())}}}"
     if isinstance(value, Enum):
         value = value.value
-    if isinstance(value, str) and not value.replace("_", "").isalnum():
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    if isinstance(value, str):
+        return escape.override(value)
     return "null" if value is None else str(value)
 
 

@@ -13,6 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from typing import TextIO
 
+UNQUOTED = re.compile(r"(?=[a-z]|.*/)([\w/.:-]|\$\{[\w:.]*\})+", re.ASCII | re.IGNORECASE)
+"""What Hydra takes for a text without quotes: neither a number nor letters of other alphabets."""
+CONSTANTS = ("true", "false", "null", "inf", "nan")
 FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # and the same at the width of Chinese characters
 LATEX = str.maketrans(
     {
@@ -82,9 +85,11 @@ def shell(words: Sequence[str]) -> str:
 
 def override(value: str) -> str:
     """A value that Hydra's parser reads as it is."""
-    if all(char.isalnum() or char in "/-_.:${}" for char in value):
+    if UNQUOTED.fullmatch(value) and value.lower() not in CONSTANTS:
         return value
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    # Its parser takes a backslash for an escape before a quote, and at the end.
+    inside = re.sub(r'(\\*)("|$)', lambda m: 2 * m[1] + ('\\"' if m[2] else ""), value)
+    return f'"{inside}"'
 
 
 def comment(text: str) -> str:

@@ -35,10 +35,10 @@ from saformer.checkpoint import (
     saved_config,
 )
 from saformer.cluster import require_processes
-from saformer.config import Config, to_dict
+from saformer.config import Config, options, to_dict
 from saformer.data.module import SpikingDataModule
 from saformer.energy.silence import silence
-from saformer.errors import DataError, UserError, require
+from saformer.errors import DataError, SettingError, UserError, require
 from saformer.escape import override, shell
 from saformer.files import new_folder, with_time, write_new_json
 from saformer.logger import build_logger, finish
@@ -208,14 +208,20 @@ def draw_spikes(
 
 def _data(config: Config, checkpoint: dict[str, Any]) -> SpikingDataModule:
     """The data of an evaluation; a model is not tested on what it was trained on."""
+    root = saved_config(checkpoint)["dataset"].get("root")
+    there = f"dataset.root={root}" if str(root).isprintable() else "another dataset.root"
+    unknown = config.dataset.name not in options("dataset")
+    if unknown and root is not None and config.dataset.root is None:
+        raise SettingError(
+            f"it is not known here where {config.dataset.name} is: type dataset=OPTION, or "
+            f"dataset.root=FOLDER. It was trained with {there}"
+        )
     data = SpikingDataModule(config.dataset, config.augment, config.seed, config.timesteps)
     try:
         data.setup()
     except DataError as error:
-        root = saved_config(checkpoint)["dataset"].get("root")
         if root in (None, config.dataset.root):
             raise
-        there = f"dataset.root={root}" if str(root).isprintable() else "another dataset.root"
         fix = f"{error.fix} It was trained with {there}: type that if they are there"
         raise DataError(error.path, error.expected, error.found, fix) from error
     before = checkpoint.get(SpikingDataModule.__qualname__)

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 NAME = ".lock"
 INHERITED = "SAFORMER_LOCK"  # tells a child which of its descriptors holds the lock of its parent
 PATIENCE = 0.2  # seconds: who only looks holds the lock for a moment
+LEASE = 180.0  # seconds after which a file server has dropped the lock of a machine that died
 
 _held: set[int] = set()
 
@@ -104,14 +105,17 @@ def holder(folder: Path, name: str = NAME) -> str | None:
 
 def _take(path: Path) -> int | None:
     """A descriptor that holds the lock; None where there are no locks."""
-    shown, patient = os.path.relpath(path.parent), time.monotonic() + PATIENCE
+    shown, begin = os.path.relpath(path.parent), time.monotonic()
+    patience = PATIENCE
     while True:
+        made = not path.exists()
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             free = _locked(descriptor)
         except OSError as error:
             os.close(descriptor)
-            path.unlink(missing_ok=True)
+            if made:  # and not by somebody whose system has locks
+                path.unlink(missing_ok=True)
             why = error.strerror
             log.warning("%s cannot be locked (%s): start nothing else in it", shown, why)
             return None
@@ -120,7 +124,10 @@ def _take(path: Path) -> int | None:
             return descriptor
         who = _signature(descriptor)
         os.close(descriptor)
-        if not free and time.monotonic() > patient:
+        if not free and "SLURM_RESTART_COUNT" in os.environ and patience < LEASE:
+            patience = LEASE  # a job that starts again may meet the lock of its dead self
+            log.warning("%s is in use by %s: waiting up to %.0f s for its end", shown, who, LEASE)
+        if not free and time.monotonic() > begin + patience:
             raise InUseError(
                 f"{shown} is in use by {who}: wait for its end, or choose another folder with "
                 "hydra.run.dir=..., of a sweep with hydra.sweep.dir=..."
@@ -138,8 +145,10 @@ def _locked(descriptor: int, shared: bool = False) -> bool:
         raise OSError(errno.ENOSYS, "no flock on Windows")
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):  # the latter where flock is emulated
+            return False
+        raise
     return True
 
 
@@ -161,4 +170,7 @@ def _sign(descriptor: int) -> None:
 
 
 def _signature(descriptor: int) -> str:
-    return os.pread(descriptor, 1000, 0).decode(errors="replace") or "another process"
+    try:
+        return os.pread(descriptor, 1000, 0).decode(errors="replace") or "another process"
+    except OSError:  # where a lock keeps readers out
+        return "another process"

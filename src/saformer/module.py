@@ -80,7 +80,7 @@ class SAFormerModule(pl.LightningModule):
                 for name, k in ranks.items()
             }
         )
-        self._validates_each: float | None = None
+        self._validates_each = 1.0
         """Batches from one validation to the next, as Trainer was told."""
         self._asked_to_stop = False
         """Whether a callback wants to stop within the epoch under way."""
@@ -134,9 +134,6 @@ class SAFormerModule(pl.LightningModule):
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         return scaler is not None and scaler.get_scale() >= 1
 
-    def on_validation_start(self) -> None:
-        self._require_finite(self.state_dict())
-
     def on_test_start(self) -> None:
         self._require_finite(self.state_dict())
 
@@ -154,16 +151,16 @@ class SAFormerModule(pl.LightningModule):
             raise TrainingStopped(self._in_words(self._first_said(words)))
 
     def on_train_start(self) -> None:
-        self._validates_each = self.trainer.val_check_batch
+        self._validates_each = self.trainer.val_check_batch or 1.0
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Validate where an epoch ends too, if its batches are no multiple of the interval.
 
         The last validation would be told, and weights kept by it, as that of the whole epoch.
         """
-        each, batches = self._validates_each, self.trainer.num_training_batches
-        if each is not None:  # by the clock
-            self.trainer.val_check_batch = batches if batch_idx + 1 == batches else each
+        batches = self.trainer.num_training_batches
+        last = batch_idx + 1 == batches
+        self.trainer.val_check_batch = batches if last else self._validates_each
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._stop_with_the_epoch()
@@ -188,6 +185,8 @@ class SAFormerModule(pl.LightningModule):
         self._evaluate("test/loss", self.test_loss, self.test_accuracy, *batch)
 
     def on_validation_epoch_start(self) -> None:
+        # Not sooner: an average has only now taken the place of the weights.
+        self._require_finite(self.state_dict())
         self._logits.reset()
 
     def on_test_epoch_start(self) -> None:

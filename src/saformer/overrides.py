@@ -159,7 +159,9 @@ def restore(
     kept["dataset"] = saved["dataset"] | _data_here(saved["dataset"], composed)
     restored = OmegaConf.create(kept)
     for name, node in composed.items():
-        if name not in restored:  # of this machine, or a setting younger than the checkpoint
+        # Of this machine, or a setting younger than the checkpoint; a conf/ here may be another
+        # program's.
+        if name not in restored and name in setting_names():
             restored[name] = literal(node)
     restored.neuron.backend = composed.neuron.backend
     precision = str(saved["trainer"].get("precision"))

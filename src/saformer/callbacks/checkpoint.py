@@ -65,7 +65,8 @@ def as_good(now: float, before: float, mode: str) -> bool:
 class RunCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint, always at the end of an epoch; a resumed run keeps its best.
 
-    Of epochs that are equally good it keeps the latest.
+    Of epochs that are equally good it keeps the latest (with `save_top_k` above 1 Lightning tests
+    the earliest of those that it keeps).
 
     In the middle of an epoch, where Lightning saves when not every epoch is validated, a checkpoint
     holds neither the place in the data nor the metrics so far. Lightning also forgets the best
@@ -131,8 +132,8 @@ class RunCheckpoint(ModelCheckpoint):
             return found == here and found.is_file()
         if best is None:
             return True
-        score = best["callbacks"].get(self.state_key, {}).get("best_model_score")
-        older = best["global_step"] <= checkpoint["global_step"]
+        score = best.get("callbacks", {}).get(self.state_key, {}).get("best_model_score")
+        older = best.get("global_step", 0) <= checkpoint["global_step"]
         return bool(older and score == state["best_model_score"])
 
     def _best_files(self, state: dict[str, Any]) -> tuple[Path, Path]:

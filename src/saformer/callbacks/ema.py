@@ -55,6 +55,11 @@ class WeightAverage(EMAWeightAveraging):
         self._first_epoch = update_starting_at_epoch or 0
         self._epoch = 0
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        # Lightning would ask the network, which goes to its device only afterwards.
+        self._device = self._device or trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:

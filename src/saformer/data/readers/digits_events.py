@@ -20,7 +20,7 @@ from saformer.data.recordings import Recordings, read_recordings
 from saformer.data.settings import DatasetConfig
 from saformer.data.simulate import VIEW, record
 from saformer.data.source import Source
-from saformer.errors import DataError
+from saformer.errors import DataError, require
 
 
 def read(config: DatasetConfig, timesteps: int) -> Source:
@@ -41,7 +41,7 @@ def simulate(config: DatasetConfig) -> None:
     Raises:
         DataError: The files cannot be written.
     """
-    root = Path(config.root or config.name)
+    root = _root(config)
     try:
         if os.path.lexists(root):  # before the lock, so that a set on a read-only disk serves
             return
@@ -73,6 +73,13 @@ def _simulate(config: DatasetConfig, root: Path) -> None:
         raise
 
 
+def _root(config: DatasetConfig) -> Path:
+    """Where the recordings are, or will be."""
+    rule = "be a folder, into which the recordings are simulated"
+    require(config.root is not None, "dataset.root", rule, "null")
+    return Path(config.root or "")
+
+
 def _paths(root: Path, labels: NDArray[np.int64]) -> list[Path]:
     """The file of each digit."""
     return [root / str(label) / f"digit_{i}.aedat" for i, label in enumerate(labels)]
@@ -85,7 +92,7 @@ def index(config: DatasetConfig) -> Recordings:
         DataError: They are not there, or not all of them.
     """
     _, labels = digits.load()
-    root = Path(config.root or config.name)
+    root = _root(config)
     paths = _paths(root, labels)
     if not os.path.lexists(root):
         fix = f"They are simulated when first used, or now by: saformer-data build {config.name}"
