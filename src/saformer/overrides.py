@@ -158,10 +158,11 @@ def restore(
     kept |= {"callbacks": {}, "logger": {}}  # which nothing here builds
     kept["dataset"] = saved["dataset"] | _data_here(saved["dataset"], composed)
     restored = OmegaConf.create(kept)
+    known = setting_names()
     for name, node in composed.items():
         # Of this machine, or a setting younger than the checkpoint; a conf/ here may be another
         # program's.
-        if name not in restored and name in setting_names():
+        if name not in restored and name in known:
             restored[name] = literal(node)
     restored.neuron.backend = composed.neuron.backend
     precision = str(saved["trainer"].get("precision"))
