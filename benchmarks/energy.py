@@ -30,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.report import save, table
 from saformer.energy import Counter, apply
-from saformer.models.attention_settings import AttentionConfig
+from saformer.models.attention.settings import AttentionConfig
 from saformer.models.settings import Backend, ModelConfig, NeuronConfig
 from saformer.models.transformer import SpikingTransformer
 

@@ -12,10 +12,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.report import save, table
-from saformer.config import Config, check
+from saformer.config.check import check
+from saformer.config.overrides import compose
+from saformer.config.schema import Config
 from saformer.create import build_backbone
-from saformer.overrides import compose
-from saformer.results.commands import compose_rows
+from saformer.results.rows import compose_rows
 from saformer.results.settings import read_table, table_names, table_path
 
 HOURS = 3600

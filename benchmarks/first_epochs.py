@@ -15,10 +15,10 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 from benchmarks.report import save, table
-from saformer import experiment
-from saformer.callbacks import norms
-from saformer.config import check
-from saformer.overrides import compose
+from saformer.config.check import check
+from saformer.config.overrides import compose
+from saformer.runs import experiment
+from saformer.training.callbacks import norms
 
 EPOCHS = 3
 WINDOWS = {"as in PyTorch": 0, "cumulative average": 1, "recent batches": norms.RECENT}

@@ -16,11 +16,12 @@ from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.model.spikformer import Spikformer
 from torch import Tensor, nn
 
-from saformer.config import Config, check
+from saformer.config.check import check
+from saformer.config.overrides import compose
+from saformer.config.schema import Config
 from saformer.create import build_backbone
 from saformer.models.neuron import MultiStepLeaky
 from saformer.models.settings import Backend, MemoryConfig, Recompute, SpikeStore
-from saformer.overrides import compose
 
 
 @dataclass(kw_only=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from benchmarks.report import save, table
-from saformer.results.commands import collect, compose_rows, titled
+from saformer.results.rows import collect, compose_rows, titled
 from saformer.results.tables import Row
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from saformer.provenance import git_state, machine, versions
+from saformer.runs.provenance import git_state, machine, versions
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -27,7 +27,7 @@ def machine_kind(facts: dict[str, Any]) -> str:
     the oldest results do not say which they had.
 
     Args:
-        facts: What `saformer.provenance.machine` says.
+        facts: What `saformer.runs.provenance.machine` says.
     """
     accelerators = facts["accelerators"]
     several = [str(len(accelerators))] if len(accelerators) > 1 else []
@@ -48,7 +48,7 @@ def results_folder(facts: dict[str, Any] | None = None) -> Path:
     """Where results of a machine go; made if needed.
 
     Args:
-        facts: What `saformer.provenance.machine` says of it, if it is not this machine whole.
+        facts: What `saformer.runs.provenance.machine` says of it, if it is not this machine whole.
     """
     folder = RESULTS / machine_kind(facts or machine())
     folder.mkdir(parents=True, exist_ok=True)

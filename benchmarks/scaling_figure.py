@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from benchmarks.networks import NETWORKS
-from saformer import style
+from saformer import figure_style as style
 
 CAPTION = (
     "A training step of Spikformer-4-384 at 32 px, divided by T and by its batch: a level line is "

@@ -38,7 +38,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
     def call(command: str, *args: str) -> tuple[int, str, str]:
         import saformer.cli
-        from saformer.cluster import run_id
+        from saformer.runs.cluster import run_id
 
         run_id.cache_clear()  # a command is a process of its own, with a run folder of its own
         monkeypatch.setattr(sys, "argv", [f"{command}.py", *args])
@@ -74,8 +74,8 @@ def shared_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 @pytest.fixture
 def compose() -> Callable:
     """Compose the training configuration under overrides and check it."""
-    from saformer.config import check
-    from saformer.overrides import compose
+    from saformer.config.check import check
+    from saformer.config.overrides import compose
 
     def call(*overrides: str):
         return check(compose(list(overrides)))

@@ -92,7 +92,7 @@ WRONG = [
     ("optimizer.lr=inf", "optimizer.lr must be finite, not inf"),
     ("optimizer.eps=-1", "optimizer.eps must be positive, not -1.0"),
     (
-        "debug=profile callbacks.profile.steps=0",
+        "+callbacks.profile={_target_:benchmarks.step_profile.StepProfile,steps:0}",
         "StepProfile: callbacks.profile.steps must be a whole number of at least 1, not 0",
     ),
     ("dataset.mean=[nan]", "dataset.mean must be finite, not [nan]"),

@@ -11,7 +11,8 @@ from hydra import initialize_config_dir
 from torch import nn
 
 from benchmarks.expected_time import macs
-from saformer.config import VERSION_BASE, conf_dir
+from saformer.config.files import conf_dir
+from saformer.config.overrides import VERSION_BASE
 
 PAGE = (Path(__file__).parents[1] / "docs/cluster.md").read_text()
 MACS_PER_SECOND = 7.2e12  # of one GPU, as docs/reproduce.md has it

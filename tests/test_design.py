@@ -11,41 +11,49 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "saformer"
 FILES = sorted(SOURCE.rglob("*.py"))
+GROUND = {
+    # What every room may know: it knows none of them.
+    *(
+        "dotted",
+        "errors",
+        "escape",
+        "files",
+        "finite",
+        "generators",
+        "names",
+        "plugins",
+        "ranges",
+        "suggest",
+    ),
+    *("checkpoint", "figure_style", "weights_file"),
+}
+SETTINGS = {"data.settings", "energy.settings", "models.settings", "models.attention.settings"}
+RUN_FOLDERS = {"runs.columns", "runs.folder", "runs.identity", "runs.lock"}
 MAY_IMPORT = {
     # What a room may know of the others; its own files and the ground go without saying.
-    "models": {"plugins"},
-    "data": {"plugins"},
-    "energy": {"plugins", "files", "finite", "generators", "models.spike_ops"},
-    "results": {"config", "files", "lock", "style"},
-    "spikes": {"style", "energy.counter", "energy.fold", "generators", "models"},
-    "export": {
-        *("classifier", "config", "data", "files", "generators", "models"),
-        *("provenance", "words"),
-    },
-    "interop": {"config", "finite", "models", "module", "overrides", "weights_file", "words"},
-    "callbacks": {
-        *("checkpoint", "config", "data", "energy", "files", "generators", "models", "plugins"),
-        *("provenance", "spikes"),
-    },
+    "models": set(),
+    "data": set(),
+    "energy": {"models.spike_ops"},
+    "config": SETTINGS,
+    "spikes": {"energy.axes", "energy.counter", "models"},
+    "training": {"config", "create", "data", "energy", "models", "spikes"},
+    "export": {"classifier", "models"},
+    "interop": {"config", "models", "training.module"},
+    "runs": {"config", "data", "energy", "training"},
+    "results": {"config", *RUN_FOLDERS},
 }
-COMMANDS = {
-    # Files of these rooms that are a command line of their own, and what they need for it.
-    "data/commands.py": {"config", "overrides", "words"},
-    "results/commands.py": {"config", "overrides", "words"},
-    "results/plots/commands.py": {"config", "spikes", "words"},
-    "spikes/__init__.py": {"checkpoint", "config", "experiment", "overrides"},
+"""The rooms without `commands` and what is on top (cli, create, classifier), which know all."""
+KNOW_HYDRA = {
+    "cli.py",
+    "config/overrides.py",
+    "config/restore.py",
+    "runs/cluster.py",
+    "runs/sweep.py",
 }
-KNOW_HYDRA = {"cli.py", "config.py", "overrides.py", "sweep.py", "cluster.py"}
 KNOW_LIGHTNING = {
-    "experiment.py",
-    "module.py",
-    "logger.py",
-    "noise.py",
-    "provenance.py",
-    "resume.py",
-    "targets.py",
+    *("runs/experiment.py", "runs/logger.py", "runs/provenance.py", "runs/quiet.py"),
+    *("runs/resume.py", "data/module.py"),
 }
-KNOW_LIGHTNING |= {"data/module.py"}
 
 
 def name_of(path: Path) -> str:
@@ -73,18 +81,33 @@ def known(module: str, names: set[str]) -> bool:
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_arrows_go_one_way(room):
     """A room imports of this project only what its place in the house lets it know."""
-    everywhere = {room, "errors", "escape", "names", "ranges", "suggest"}
+    allowed = {room} | GROUND | MAY_IMPORT[room]
     for path in FILES:
-        if path.relative_to(SOURCE).parts[0] != room:
-            continue
-        allowed = everywhere | MAY_IMPORT[room] | COMMANDS.get(name_of(path), set())
-        strays = {
-            module
-            for module in imports(path)
-            if module.startswith("saformer.") and not known(module, allowed)
-        }
-        # `from saformer import style` names the package, and then what it wants of it.
-        assert not strays, f"{name_of(path)} imports {sorted(strays)}"
+        if path.relative_to(SOURCE).parts[0] == room:
+            strays = {
+                module
+                for module in imports(path)
+                if module.startswith("saformer.") and not known(module, allowed)
+            }
+            assert not strays, f"{name_of(path)} imports {sorted(strays)}"
+
+
+@pytest.mark.parametrize("name", sorted(GROUND))
+def test_the_ground_knows_no_room(name):
+    """A module on the ground imports of this project only others on the ground."""
+    strays = {
+        module
+        for module in imports(SOURCE / f"{name}.py")
+        if module.startswith("saformer.") and not known(module, GROUND)
+    }
+    assert not strays
+
+
+def test_every_file_has_a_place():
+    """A file is on the ground, in a room, or one of the few on top."""
+    top = {"__init__", "cli", "classifier", "create"}
+    found = {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in FILES}
+    assert found == {*GROUND, *MAY_IMPORT, *top, "commands"}
 
 
 def test_no_imports_in_a_circle():
@@ -102,8 +125,9 @@ def test_one_file_knows_all():
     """A training is put together in experiment.py: it alone knows the callbacks."""
     for path in FILES:
         name = name_of(path)
-        if name != "experiment.py" and not name.startswith("callbacks/"):
-            assert not any(known(module, {"callbacks"}) for module in imports(path)), name
+        if name != "runs/experiment.py" and not name.startswith("training/callbacks/"):
+            callbacks = {"training.callbacks"}
+            assert not any(known(module, callbacks) for module in imports(path)), name
 
 
 def test_few_know_hydra_and_lightning():
@@ -111,7 +135,7 @@ def test_few_know_hydra_and_lightning():
     for path in FILES:
         name, roots = name_of(path), {module.partition(".")[0] for module in imports(path)}
         assert "hydra" not in roots or name in KNOW_HYDRA, name
-        lightning = name in KNOW_LIGHTNING or name.startswith("callbacks/")
+        lightning = name in KNOW_LIGHTNING or name.startswith("training/")
         assert not roots & {"lightning", "pytorch_lightning"} or lightning, name
 
 
@@ -124,7 +148,7 @@ def test_a_file_is_one_concept(path):
 def test_settings_import_no_torch():
     """The command line answers at once, because what it needs for that imports no torch."""
     code = (
-        "import sys, saformer.cli, saformer.config, saformer.results.settings, saformer.overrides;"
+        "import sys, saformer.cli, saformer.config.check, saformer.results.settings;"
         "assert not {'torch', 'numpy', 'lightning', 'matplotlib'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -22,9 +22,9 @@ from saformer.energy.costs import cost_model
 from saformer.errors import DataError, SettingError
 from saformer.models.neuron import build_neuron
 from saformer.models.settings import NeuronConfig
-from saformer.results.commands import compose_rows
-from saformer.results.match import defining
+from saformer.results.rows import compose_rows
 from saformer.results.settings import read_table, table_path
+from saformer.runs.identity import defining
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extend.md").read_text()
 FILES = re.findall(r"^`([\w/]+\.(?:py|yaml))`\n\n```(?:python|yaml)\n(.*?)^```$", PAGE, re.M | re.S)

@@ -10,7 +10,9 @@ import pytest
 import torch
 from hydra import initialize_config_dir
 
-from saformer.config import VERSION_BASE, check, conf_dir, options, to_dict
+from saformer.config.check import check, to_dict
+from saformer.config.files import conf_dir, options
+from saformer.config.overrides import VERSION_BASE
 from saformer.create import create_model
 from saformer.data.readers import read
 from saformer.energy.costs import cost_model
@@ -19,7 +21,7 @@ from saformer.models.neuron import MultiStepLeaky, build_neuron
 from saformer.models.settings import NeuronConfig
 from saformer.models.transformer import SpikingTransformer
 from saformer.plugins import locate
-from saformer.results.match import defining
+from saformer.runs.identity import defining
 
 BRANCH = "a subclass of AttentionBranch (with build and attend) or of nn.Module"
 WRONG = [

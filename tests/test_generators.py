@@ -10,12 +10,12 @@ import torch
 from test_resume_killed import SHORT
 from torch import Tensor, nn
 
-from saformer.diagnose import first_nonfinite
 from saformer.energy.counter import Counter, count, coverage
 from saformer.export.check import compare, look
 from saformer.generators import apart, begin
 from saformer.models.neuron import MultiStepLeaky
 from saformer.spikes.record import record
+from saformer.training.diagnose import first_nonfinite
 
 RATE = (*SHORT, "ablation=rate_coding")
 

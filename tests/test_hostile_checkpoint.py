@@ -18,9 +18,11 @@ from watched import watched
 import saformer
 from saformer.checkpoint import load_checkpoint, load_weights, saved_config
 from saformer.classifier import Classifier, load
-from saformer.config import OF_MACHINE, check
+from saformer.config.check import check
+from saformer.config.overrides import compose
+from saformer.config.restore import restore
+from saformer.dotted import OF_MACHINE
 from saformer.errors import CheckpointError, SettingError, UserError
-from saformer.overrides import compose, restore
 
 SHORT = (
     *("epochs=1", "dataset.train_subset=60", "dataset.val_fraction=0.5", "logger=none"),

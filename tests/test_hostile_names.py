@@ -16,17 +16,18 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from torch import nn
 
-from saformer import style
-from saformer.cluster import run_id
+from saformer import figure_style as style
+from saformer.commands import table as commands
 from saformer.energy import report
 from saformer.energy.counter import Counter
 from saformer.energy.settings import EnergyConfig
 from saformer.errors import SettingError
-from saformer.logger import build_logger
 from saformer.models.settings import ModelConfig
-from saformer.results import commands, render
+from saformer.results import render
 from saformer.results.settings import read_table
 from saformer.results.tables import fill
+from saformer.runs.cluster import run_id
+from saformer.runs.logger import build_logger
 
 NO_NAME = "must be one printable name and no path: "
 LINES = "x\n#SBATCH --wrap=id"

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 import saformer
-from saformer.config import conf_dir, to_dict
+from saformer.config.check import to_dict
+from saformer.config.files import conf_dir
 from saformer.create import build_backbone
 from saformer.data.readers.digits import NUM_TEST, load
 from saformer.errors import CheckpointError, SettingError
-from saformer.models.attention_settings import AttentionName
+from saformer.models.attention.settings import AttentionName
 from saformer.models.settings import DWCPlace
 
 SHORT = (

@@ -5,9 +5,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-from results.plot_runs import fabricate
+from plot_runs import fabricate
 
-from saformer.results.commands import compose_rows
+from saformer.results.rows import compose_rows
 from saformer.results.settings import read_table, table_path
 
 ROOT = Path(__file__).parents[1]
@@ -21,19 +21,19 @@ OUT_OF_REACH = r"cifar10|imagenet|trainer=ddp|trainer=gpu"
 ELSEWHERE = {
     r"make (train|test)": "Makefile",
     r"pip install -e \.": "Makefile",
-    r"saformer-data (fetch|check|build)": "tests/test_data_command.py",
-    r"python -m saformer\.data\.resize": "tests/data/test_imagenet.py",
-    r"saformer-import|saformer-eval ckpt_path=spikformer": "tests/interop/test_interop_command.py",
+    r"saformer-data (fetch|check|build)": "tests/commands/test_data_command.py",
+    r"python -m scripts\.resize_images": "tests/data/test_imagenet.py",
+    r"saformer-import|saformer-eval ckpt_path=spikformer": "tests/commands/test_interop_command.py",
     r"saformer-export": "tests/export/test_export_command.py",
     r"python examples/library\.py": "tests/test_library.py",
-    r"torchrun": "tests/test_ddp.py",
+    r"torchrun": "tests/runs/test_ddp.py",
     r"sbatch|eval \"\$\(scripts/slurm|scripts/slurm|apt-get|python train.py -m launcher=slurm": (
-        "tests/test_slurm.py"
+        "tests/runs/test_slurm.py"
     ),
-    r"python train.py -m sweep": "tests/test_sweep.py",
+    r"python train.py -m sweep": "tests/runs/test_sweep.py",
     r"python train.py -m (trainer=ddp|timesteps=1,2,4 seed)": "tests/test_cluster_page.py",
-    r"python train.py debug=profile": "tests/callbacks/test_profile.py",
-    r"export WANDB_MODE|wandb sync": "tests/test_wandb_gone.py",
+    r"python -m benchmarks\.step_profile": "tests/benchmarks/test_step_profile.py",
+    r"export WANDB_MODE|wandb sync": "tests/runs/test_wandb_gone.py",
 }
 """What is run by another test, or, of the Makefile, by whoever runs the tests."""
 

@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
-from saformer.config import Config, check
+from saformer.config.check import check
+from saformer.config.overrides import compose
+from saformer.config.schema import Config
 from saformer.errors import SettingError
-from saformer.overrides import compose
 
 
 def numbers(schema: type = Config, prefix: str = ""):

@@ -10,7 +10,7 @@ from statistics import median
 
 import pytest
 
-from saformer.config import conf_dir
+from saformer.config.files import conf_dir
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saformer.config import OF_MACHINE
+from saformer.dotted import OF_MACHINE, covers, leaves
 from saformer.errors import CheckpointError
 from saformer.finite import named_tensors, nonfinite, shortened
 from saformer.weights_file import require_dense, require_regular, require_whole
@@ -119,8 +119,7 @@ def _require_plain(name: str, value: Any) -> None:
             _require_plain(name if key is None else f"{name}.{key}", each)
         return
     text = isinstance(value, str) and (
-        ("${" not in value and value.isprintable())
-        or any(f"{name}.".startswith(f"{one}.") for one in OF_MACHINE)
+        ("${" not in value and value.isprintable()) or covers(OF_MACHINE, name)
     )
     number = type(value) in (bool, float) or (type(value) is int and value.bit_length() <= 64)
     if not (value is None or text or number):
@@ -162,7 +161,7 @@ def require_resumable(path: str, saved: dict[str, Any], current: dict[str, Any])
         if data.get("events"):  # which recordings are damaged is none of the model's business
             data["events"] = {k: v for k, v in data["events"].items() if k != "bad_recordings"}
         node["dataset"] = data
-        return _flatten(node)
+        return leaves(node)
 
     before, now = relevant(saved), relevant(current)
     # Younger than some checkpoints, and nothing by default.
@@ -196,14 +195,3 @@ def load_weights(path: str, checkpoint: dict[str, Any], module: nn.Module) -> No
             )
     constants = [n for n, _ in module.named_buffers() if n.rpartition(".")[2] in CONSTANTS]
     module.load_state_dict({**weights, **{name: own[name] for name in constants}})
-
-
-def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted name."""
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

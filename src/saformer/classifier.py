@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from saformer.checkpoint import load_checkpoint, load_weights, saved_config
-from saformer.config import Config, check
+from saformer.config.check import check
+from saformer.config.overrides import compose
+from saformer.config.restore import restore
+from saformer.config.schema import Config
 from saformer.create import build_backbone
 from saformer.data.prepare import to_float
 from saformer.data.settings import Resize
 from saformer.errors import CheckpointError
-from saformer.overrides import compose, restore
 
 
 class Classifier(nn.Module):

@@ -1,7 +1,7 @@
 """Entry points: a function for each of `saformer-train`, `-eval`, `-energy`, `-data`, `-table`,
 `-plot`, `-import` and `-export`.
 
-Hydra composes what the first three do, and `saformer.experiment` does it.
+Hydra composes what the first three do, and `saformer.runs.experiment` does it.
 
 Nothing is imported here that imports torch: help, `--cfg job` and tab completion must be instant.
 Whatever the user got wrong is answered in one line with exit code 2; our own faults keep their
@@ -26,16 +26,19 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from saformer import cluster
-from saformer.checkpoint_settings import require_own_files
-from saformer.config import VERSION_BASE, Config, check, conf_dir
+from saformer.config.check import check
+from saformer.config.checkpoint_files import require_own_files
+from saformer.config.files import conf_dir
+from saformer.config.measured import require_measured
+from saformer.config.overrides import VERSION_BASE, at_home, explain, is_complaint
+from saformer.config.restore import restore
+from saformer.config.schema import Config
 from saformer.errors import SettingError, UserError
 from saformer.escape import lines
-from saformer.lock import held
-from saformer.measured import require_measured
 from saformer.names import require_name
-from saformer.overrides import at_home, explain, is_complaint, restore
-from saformer.sweep import (
+from saformer.runs import cluster
+from saformer.runs.lock import held
+from saformer.runs.sweep import (
     Multirun,
     keep_composed,
     note_failure,
@@ -72,35 +75,35 @@ def energy() -> None:
 
 def data() -> None:
     """Get and look at datasets: `saformer-data list|fetch|check|build [DATASET ...]`."""
-    from saformer.data.commands import run
+    from saformer.commands.data import run
 
     _call(run)
 
 
 def table() -> None:
     """Tables from run folders: `saformer-table TABLE ... [setting=value] [--run]`."""
-    from saformer.results.commands import run
+    from saformer.commands.table import run
 
     _call(run)
 
 
 def plot() -> None:
     """Figures from run folders: `saformer-plot WHAT TABLE|RUN ... [setting=value]`."""
-    from saformer.results.plots.commands import run
+    from saformer.commands.plot import run
 
     _call(run)
 
 
 def import_checkpoint() -> None:
     """A checkpoint of ours from a rival's own: `saformer-import CHECKPOINT OUT model=...`."""
-    from saformer.interop.commands import run
+    from saformer.commands.import_checkpoint import run
 
     _call(run)
 
 
 def export() -> None:
     """A checkpoint as files for deployment: `saformer-export CHECKPOINT OUT`."""
-    from saformer.export.commands import run
+    from saformer.commands.export import run
 
     _call(run)
 
@@ -121,7 +124,7 @@ def _train_in(folder: Path, composed: DictConfig) -> float | tuple[float, ...]:
     require_own_files(config.callbacks)
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         require_same_run(folder, config)  # a repeated sweep goes on in the folders of its jobs
-    from saformer import experiment
+    from saformer.runs import experiment
 
     if cluster.needs_own_process(config.trainer):
         cluster.run_apart(folder)
@@ -131,14 +134,14 @@ def _train_in(folder: Path, composed: DictConfig) -> float | tuple[float, ...]:
 
 def _evaluate(composed: DictConfig) -> float:
     found = _checkpoint(composed)
-    from saformer import experiment
+    from saformer.runs import experiment
 
     return experiment.evaluate(*found)
 
 
 def _energy(composed: DictConfig) -> float:
     found = _checkpoint(composed)
-    from saformer import experiment
+    from saformer.runs import experiment
 
     return experiment.report_energy(*found)
 

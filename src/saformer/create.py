@@ -6,11 +6,13 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from saformer import escape
-from saformer.config import Config, check, options, setting_names
+from saformer.config.check import check, setting_names
+from saformer.config.files import options
+from saformer.config.overrides import compose
+from saformer.config.schema import Config
 from saformer.errors import SettingError
 from saformer.models.settings import ModelConfig
 from saformer.models.transformer import SpikingTransformer
-from saformer.overrides import compose
 from saformer.suggest import suggest
 
 GROUPS = ("attention", "neuron", "ablation")

@@ -1,8 +1,8 @@
 """Classes and modules of your own, by the dotted name that a setting gives (docs/extend.md).
 
 They are looked for in the current folder, and in what is installed. An import runs the module, so
-names that a checkpoint alone gives do not come here (`saformer.overrides.restore`). Nothing that
-was found is called before it is known to be of the kind that was asked for.
+names that a checkpoint alone gives do not come here (`saformer.config.restore`). Nothing that was
+found is called before it is known to be of the kind that was asked for.
 
 Imports no torch: the settings that hold the names do not either.
 """

@@ -2,7 +2,7 @@
 
 import re
 
-from saformer.config import conf_dir
+from saformer.config.files import conf_dir
 from saformer.data.archives import DISTRIBUTIONS, Part, disk_usage, look
 
 

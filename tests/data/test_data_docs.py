@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from saformer.config import conf_dir
+from saformer.config.files import conf_dir
 from saformer.data.archives import DISTRIBUTIONS
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import pytest
 from event_files import stream, write_cifar10_dvs, write_gesture
 from pictures import idx, write_imagenet, write_tiny
 
-from saformer.config import conf_dir
+from saformer.config.files import conf_dir
 from saformer.data.archives import DISTRIBUTIONS
 from saformer.data.readers import cifar10, cifar100, digits, fashion_mnist
 from saformer.data.readers.aedat2 import write_aedat2

@@ -16,9 +16,9 @@ from saformer.data.image_files import centre_crop
 from saformer.data.module import SpikingDataModule
 from saformer.data.readers import read
 from saformer.data.readers.imagenet import index
-from saformer.data.resize import resize_folder
 from saformer.data.sets import EpochSampler
 from saformer.errors import DataError, SettingError
+from scripts.resize_images import resize_folder
 
 ONE = "train/n01629819/n01629819_1.JPEG"
 
@@ -312,7 +312,7 @@ def test_a_copy_goes_on_where_it_was(root, tmp_path):
 
 def test_a_copy_that_cannot_be_made(root, tmp_path, monkeypatch, capsys):
     """Its faults are told in one line, and nothing is written into the source."""
-    from saformer.data.resize import main
+    from scripts.resize_images import main
 
     target = tmp_path / "small"
     broken = root / ONE

@@ -11,10 +11,10 @@ from nets import B, Chain, T, TinySSA, exact, frames, images
 from torch import nn
 from torch.nn.utils import prune
 
-from saformer.config import conf_dir
+from saformer.config.files import conf_dir
 from saformer.energy import Counter, EnergyError, LayerTable, count, coverage
 from saformer.energy.table import Kind, Values, merge
-from saformer.models.attention_settings import Aggregate, ApplyTo, AttentionConfig, WeightSource
+from saformer.models.attention.settings import Aggregate, ApplyTo, AttentionConfig, WeightSource
 from saformer.models.neuron import MultiStepLeaky
 from saformer.models.settings import ModelConfig, NeuronConfig
 from saformer.models.spike_ops import SpikeMask, SpikeMatMul, SpikeSum

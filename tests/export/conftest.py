@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from saformer.classifier import Classifier
-from saformer.config import to_dict
+from saformer.config.check import to_dict
 
 
 @pytest.fixture

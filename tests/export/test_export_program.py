@@ -9,7 +9,7 @@ import torch
 
 from saformer.export.check import compare, look
 from saformer.export.program import export_program, save_program
-from saformer.models.fold import fold_batch_norm
+from saformer.models.fold_batch_norm import fold_batch_norm
 
 SMALL = ("model.dim=64", "model.depth=1", "model.num_heads=4")
 EVENTS = ("dataset=digits_events", "augment=none", "dataset.events.norm=max")

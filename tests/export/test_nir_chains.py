@@ -13,7 +13,7 @@ from torch import nn
 from saformer.export.chains import NETWORK, split
 from saformer.export.nir import read, to_graph, write_chains
 from saformer.export.replay import DT, replay
-from saformer.models.fold import fold_batch_norm
+from saformer.models.fold_batch_norm import fold_batch_norm
 from saformer.models.layers import ConvBN, Layers
 from saformer.models.neuron import MultiStepLeaky, build_neuron
 from saformer.models.settings import Fire, NeuronConfig, Reset

@@ -10,10 +10,10 @@ import torch
 from originals_small import CASES, names_of, original, ours
 from torch import nn
 
-from saformer.config import to_dict
+from saformer.config.check import to_dict
 from saformer.errors import CheckpointError
 from saformer.interop.convert import convert
-from saformer.module import SAFormerModule
+from saformer.training.module import SAFormerModule
 
 # Parameters of the originals, with those that never act.
 PUBLISHED = {

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from saformer.models.attention.aggregation import CHANNELS, TOKENS, SpikeAggregation
-from saformer.models.attention_settings import AttentionConfig, Operator, Threshold
+from saformer.models.attention.settings import AttentionConfig, Operator, Threshold
 from saformer.models.settings import NeuronConfig
 
 

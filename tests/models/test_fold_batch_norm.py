@@ -6,7 +6,7 @@ from lively import images
 from snntorch import SpikingNeuron
 from torch import nn
 
-from saformer.models.fold import fold_batch_norm
+from saformer.models.fold_batch_norm import fold_batch_norm
 from saformer.models.layers import ConvBN
 
 SMALL = ("model.dim=64", "model.depth=1", "model.num_heads=4")

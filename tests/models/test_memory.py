@@ -24,7 +24,7 @@ from saformer.models.pooling import LeanMaxPool2d
 from saformer.models.settings import MemoryConfig, Recompute, SpikeStore
 from saformer.models.spike_ops import ResidualAdd
 from saformer.models.transformer import SpikingTransformer
-from saformer.results.match import defining
+from saformer.runs.identity import defining
 
 PLAIN = MemoryConfig(spikes=SpikeStore.float)
 OTHERS = [

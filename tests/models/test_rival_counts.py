@@ -78,7 +78,7 @@ def test_the_count_is_the_published_networks(backbone, monkeypatch, row):
 
 def test_every_preset_of_a_rival_has_a_row():
     """No rival's preset is without a published count."""
-    from saformer.config import conf_dir
+    from saformer.config.files import conf_dir
 
     presets = {path.stem for path in (conf_dir() / "model").glob("*.yaml")}
     ours = {preset for preset in presets if preset.startswith("saformer_")}

@@ -9,7 +9,7 @@ from torch import nn
 
 from saformer import energy
 from saformer.energy.table import Kind
-from saformer.models.attention_settings import AttentionConfig, AttentionName
+from saformer.models.attention.settings import AttentionConfig, AttentionName
 from saformer.models.layers import ConvBN
 from saformer.models.spike_ops import SpikeMatMul
 

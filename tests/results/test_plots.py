@@ -19,9 +19,9 @@ from matplotlib.text import Text
 from PIL import Image
 from plot_runs import fabricate
 
-from saformer import style
+from saformer import figure_style as style
+from saformer.commands import table as commands
 from saformer.errors import SettingError
-from saformer.results import commands
 from saformer.results.plots.bars import bars
 from saformer.results.plots.labels import Labels
 from saformer.results.plots.pareto import front, pareto

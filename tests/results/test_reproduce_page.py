@@ -6,10 +6,10 @@ from pathlib import Path
 
 import yaml
 
-from saformer.results.columns import COLUMNS
-from saformer.results.match import FREE, SAME
 from saformer.results.published import Provenance
 from saformer.results.settings import read_table, table_names, table_path
+from saformer.runs.columns import COLUMNS
+from saformer.runs.identity import FREE, SAME
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text()
 

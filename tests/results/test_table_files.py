@@ -8,8 +8,9 @@ import yaml
 from small_table import SMALL, TABLE
 
 from saformer import escape
+from saformer.commands import table as commands
 from saformer.errors import SettingError
-from saformer.results import commands, render
+from saformer.results import render
 from saformer.results.settings import read_table, table_names, table_path
 from saformer.results.tables import fill
 

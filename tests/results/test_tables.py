@@ -16,10 +16,11 @@ import yaml
 from small_table import SMALL, TABLE
 
 from saformer.cli import train
-from saformer.results import commands, render
-from saformer.results.collect import find
+from saformer.commands import table as commands
+from saformer.results import render
 from saformer.results.settings import read_table, table_path
 from saformer.results.tables import Table, fill
+from saformer.runs.folder import find
 
 
 @pytest.fixture(scope="module")
@@ -359,7 +360,7 @@ def test_reading_runs_is_quick(outputs):
     start = time.process_time()
     assert len(find(outputs)[0]) == 304
     assert time.process_time() - start < 2
-    code = "import sys, saformer.results.commands; sys.exit('torch' in sys.modules)"
+    code = "import sys, saformer.commands.table; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -9,7 +9,7 @@ import torch
 from firing import IMAGES
 from matplotlib.figure import Figure
 
-from saformer import style
+from saformer import figure_style as style
 from saformer.spikes import figures
 from saformer.spikes.record import Recording, record
 

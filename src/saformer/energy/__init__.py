@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from saformer.energy.axes import EnergyError
     from saformer.energy.conventions import apply, preset
     from saformer.energy.costs import cost_model
     from saformer.energy.counter import Counter, count, coverage
-    from saformer.energy.fold import EnergyError
     from saformer.energy.table import LayerTable
 
 __all__ = [

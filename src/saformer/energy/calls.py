@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from saformer.energy.axes import fold
 from saformer.energy.fanout import FanOut, applications, dense_padded, fan_out
-from saformer.energy.fold import fold
 from saformer.energy.probe import Probe, Prober, like_sample
 from saformer.energy.table import Kind, Layer, Values, widest
 

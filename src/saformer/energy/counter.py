@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from saformer.energy.axes import EnergyError
 from saformer.energy.calls import WEIGHTED, Calls
 from saformer.energy.fanout import CONVS
-from saformer.energy.fold import EnergyError
 from saformer.energy.probe import NotFiniteError, Prober
 from saformer.energy.table import Kind, Layer, LayerTable, join_calls, merge
 from saformer.finite import nonfinite, shortened

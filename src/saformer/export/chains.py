@@ -56,7 +56,7 @@ def split(model: nn.Module) -> Parts:
     """Find the chains of a network.
 
     Args:
-        model: A network whose BatchNorm is folded (`saformer.models.fold`).
+        model: A network whose BatchNorm is folded (`saformer.models.fold_batch_norm`).
     """
     names = {module: name for name, module in model.named_modules()}
     over_batch = {m.lif for m in names if isinstance(m, OverBatch)}

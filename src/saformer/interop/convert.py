@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from saformer.config import conf_dir
+from saformer.config.files import conf_dir
 from saformer.errors import CheckpointError
 from saformer.interop.originals import ORIGINALS, Original, tensors
 from saformer.models.block import Block
 from saformer.models.layers import ConvBN
-from saformer.module import SAFormerModule
+from saformer.training.module import SAFormerModule
 
 Weights = Mapping[str, Tensor]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from saformer.errors import CheckpointError
 from saformer.finite import nonfinite, shortened
 from saformer.interop.convert import Converted
-from saformer.module import SAFormerModule
+from saformer.training.module import SAFormerModule
 from saformer.weights_file import require_dense, require_whole
 
 # Where timm's CheckpointSaver, SpikingJelly's and MAE's training scripts put the weights.

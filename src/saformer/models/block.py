@@ -5,8 +5,8 @@ T timesteps, B batch, D width, H W height and width.
 
 from torch import Tensor, nn
 
-from saformer.models.attention import build_attention
-from saformer.models.attention_settings import AttentionConfig
+from saformer.models.attention.build import build_attention
+from saformer.models.attention.settings import AttentionConfig
 from saformer.models.layers import ConvBN, Layers
 from saformer.models.neuron import build_neuron
 from saformer.models.settings import DWCPlace, ModelConfig, NeuronConfig, Residual

@@ -8,7 +8,7 @@ T timesteps, B batch, C channels, H W height and width.
 
 from torch import Tensor, nn
 
-from saformer.models.attention_settings import AttentionConfig
+from saformer.models.attention.settings import AttentionConfig
 from saformer.models.block import Block
 from saformer.models.layers import ConvBN, Layers, MaxPool
 from saformer.models.neuron import build_neuron

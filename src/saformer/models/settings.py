@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from saformer.errors import require
-from saformer.models.attention_settings import AttentionName
+from saformer.models.attention.settings import AttentionName
 from saformer.names import require_name
 from saformer.ranges import at_least, positive, require_ranges, within
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from saformer.errors import require
 from saformer.models.attention.branch import AttentionBranch
-from saformer.models.attention_settings import AttentionConfig
+from saformer.models.attention.settings import AttentionConfig
 from saformer.models.block import Block
 from saformer.models.hierarchy import build_stages
 from saformer.models.layers import Layers

@@ -7,9 +7,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from saformer import escape
-from saformer.results.columns import Column
 from saformer.results.published import PATH
 from saformer.results.tables import Cell, Row, Table
+from saformer.runs.columns import Column
 
 NONE = "\u2013"  # an en dash
 SEEDS = "Mean ± sample standard deviation over the seeds of each row; seeds: done of wanted."

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from saformer.errors import InUseError
 from saformer.escape import plain, say, shell
-from saformer.lock import held, holder
-from saformer.results.collect import find, shown
-from saformer.results.match import wanted
 from saformer.results.tables import Row, new_run_dir
+from saformer.runs.folder import find, shown
+from saformer.runs.identity import wanted
+from saformer.runs.lock import held, holder
 
 
 def run_missing(rows: list[Row], outputs: Path, logs: Path) -> list[str]:

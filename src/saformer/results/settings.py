@@ -7,7 +7,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from saformer.config import options
+from saformer.config.files import options
 from saformer.errors import SettingError, require
 from saformer.names import require_line
 from saformer.suggest import suggest
@@ -52,7 +52,7 @@ class TableConfig:
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     """Seeds of every row."""
     columns: list[str] = field(default_factory=lambda: ["test_top1"])
-    """Names in `saformer.results.columns`."""
+    """Names in `saformer.runs.columns`."""
     rows: list[RowConfig] = field(default_factory=list)
     """Rows of a table without sections, and of every section that has none of its own."""
     sections: list[SectionConfig] = field(default_factory=list)

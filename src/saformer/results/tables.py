@@ -5,13 +5,14 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from saformer.dotted import leaves
 from saformer.errors import SettingError
 from saformer.escape import override, shell
-from saformer.results.collect import Run, shown
-from saformer.results.columns import Column, column
-from saformer.results.match import SAME, differences, leaves, wanted
 from saformer.results.published import Figure, Source
 from saformer.results.settings import TableConfig
+from saformer.runs.columns import Column, column
+from saformer.runs.folder import Run, shown
+from saformer.runs.identity import SAME, differences, wanted
 
 OUTPUTS = Path("outputs")  # where runs go unless told otherwise
 NEAR = 3  # a run that differs from a row in at most so many settings is worth a word

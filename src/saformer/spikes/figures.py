@@ -1,6 +1,6 @@
 """Figures of a recording: firing rates and attention over the image, and spike rasters.
 
-At the size they are printed, in the style of `saformer.style`. All panels of a figure lie
+At the size they are printed, in the style of `saformer.figure_style`. All panels of a figure lie
 in one pair of axes that counts inches: fifty pairs would take longer to make than all the rest.
 
 T timesteps, B images, C channels, H W height and width, h heads, d channels of a head.
@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saformer import style
+from saformer import figure_style as style
 from saformer.spikes.record import SAMPLED, Attention, Kind, Layer, Recording
 
 Array = NDArray[Any]

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from saformer.energy.axes import fold
 from saformer.energy.counter import NEURONS
-from saformer.energy.fold import fold
 from saformer.generators import apart
 from saformer.models.attention.aggregation import CHANNELS, SpikeAggregation
 from saformer.models.attention.ssa import SSA

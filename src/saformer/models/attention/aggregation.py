@@ -5,7 +5,7 @@ T timesteps, B batch, h heads, d channels of a head, N tokens.
 
 from torch import Tensor, nn
 
-from saformer.models.attention_settings import AttentionConfig, Operator, Threshold
+from saformer.models.attention.settings import AttentionConfig, Operator, Threshold
 from saformer.models.neuron import build_neuron
 from saformer.models.settings import NeuronConfig
 from saformer.models.spike_ops import SpikeMax, SpikeSum

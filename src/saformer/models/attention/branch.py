@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from saformer.models.attention_settings import AttentionConfig
+from saformer.models.attention.settings import AttentionConfig
 from saformer.models.layers import ConvBN, Layers, in_turn
 from saformer.models.neuron import build_neuron
 from saformer.models.settings import DWCPlace, ModelConfig, NeuronConfig, Residual

@@ -8,7 +8,7 @@ D width.
 
 from torch import nn
 
-from saformer.models.attention_settings import AttentionConfig
+from saformer.models.attention.settings import AttentionConfig
 from saformer.models.layers import ConvBN, Layers, freeze
 from saformer.models.neuron import build_neuron
 from saformer.models.settings import ModelConfig, NeuronConfig, Residual

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from saformer.models.attention.aggregation import CHANNELS, TOKENS, SpikeAggregation
 from saformer.models.attention.branch import AttentionBranch, join_heads, projection
-from saformer.models.attention_settings import Aggregate, ApplyTo, AttentionConfig, WeightSource
+from saformer.models.attention.settings import Aggregate, ApplyTo, AttentionConfig, WeightSource
 from saformer.models.settings import DWCPlace, ModelConfig, NeuronConfig
 from saformer.models.spike_ops import SpikeMask
 

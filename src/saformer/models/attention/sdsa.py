@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from saformer.models.attention.aggregation import TOKENS, SpikeAggregation
 from saformer.models.attention.branch import AttentionBranch, join_heads, projection
-from saformer.models.attention_settings import AttentionConfig
+from saformer.models.attention.settings import AttentionConfig
 from saformer.models.layers import MaxPool
 from saformer.models.settings import ModelConfig, NeuronConfig
 from saformer.models.spike_ops import SpikeMask

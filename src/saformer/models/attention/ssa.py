@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from saformer.errors import require
 from saformer.models.attention.branch import AttentionBranch, join_heads, projection
-from saformer.models.attention_settings import AttentionConfig, AttentionName, ProductOrder
+from saformer.models.attention.settings import AttentionConfig, AttentionName, ProductOrder
 from saformer.models.layers import freeze
 from saformer.models.neuron import build_neuron
 from saformer.models.settings import ModelConfig, NeuronConfig, Residual

@@ -9,7 +9,7 @@ from collections import Counter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from saformer import style
+from saformer import figure_style as style
 from saformer.results.plots.points import (
     Point,
     by_dataset,

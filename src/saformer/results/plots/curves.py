@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from saformer import style
+from saformer import figure_style as style
 from saformer.errors import SettingError
 from saformer.results import render
-from saformer.results.collect import Run, find, shown
 from saformer.results.plots.points import ENERGY, energy_label
+from saformer.runs.folder import Run, find, shown
 
 ENERGY_METRIC = "energy/total_mJ"
 METRICS = {

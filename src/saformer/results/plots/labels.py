@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from saformer.style import GREY, renderer
+from saformer.figure_style import GREY, renderer
 
 Place = tuple[float, float]
 DISTANCES = (4, 7, 11, 16, 22, 29, 37, 46)

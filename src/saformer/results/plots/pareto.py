@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from saformer import style
+from saformer import figure_style as style
 from saformer.errors import SettingError
 from saformer.results.plots.labels import Labels
 from saformer.results.plots.peers import Peer, peers

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 
 from saformer.errors import SettingError
 from saformer.results import render
-from saformer.results.columns import COLUMNS
 from saformer.results.tables import Cell, Row, Table
+from saformer.runs.columns import COLUMNS
 
 ACCURACY, ENERGY = COLUMNS["test_top1"], COLUMNS["energy"]
 

@@ -11,9 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from saformer import style
+from saformer import figure_style as style
 from saformer.errors import SettingError
-from saformer.results.match import defining
 from saformer.results.plots.points import (
     ENERGY,
     Point,
@@ -26,6 +25,7 @@ from saformer.results.plots.points import (
     spread,
 )
 from saformer.results.tables import Row, Table
+from saformer.runs.identity import defining
 
 APART = 0.6  # of the least distance between two T: over so much the points of a T are set apart
 MARKS = "A line is one network, trained anew at each T."

@@ -1,0 +1,1 @@
+"""Commands that are not Hydra's, a file each; `saformer.cli` calls them."""

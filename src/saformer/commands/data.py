@@ -1,0 +1,248 @@
+"""`saformer-data`: what lies on the disk of each dataset, and how the rest gets there.
+
+Words without `=` are datasets, the others are the overrides of a training, composed as there: so
+`data_dir`, conf/local and every setting of a dataset mean the same, and what is built here is what
+a training finds.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+
+from saformer.commands.words import WordParser, names_and_settings
+from saformer.config.check import check
+from saformer.config.files import options
+from saformer.config.overrides import compose
+from saformer.config.schema import Config
+from saformer.data.archives import DISTRIBUTIONS, Distribution, disk_usage, find_archive, look
+from saformer.data.cache import is_built, read_meta
+from saformer.data.download import verify
+from saformer.data.fetch import fetch
+from saformer.data.settings import DatasetConfig
+from saformer.errors import DataError, SettingError
+from saformer.escape import plain, say
+from saformer.suggest import suggest
+
+EXAMPLES = """\
+  list                             every dataset: its state, size and folder
+  fetch cifar10 cifar100           download, verify and unpack, or say what to do by hand
+  check cifar10_dvs                what is there, in numbers, its split, and what is missing
+  build cifar10_dvs timesteps=10   make the cache now, and not when a training starts
+
+Settings are those of a training: data_dir=/scratch/me for the folder of all datasets,
+dataset.root=... for one, experiment=... for the dataset and settings of a recipe.
+Nothing that you put there is deleted or overwritten.
+
+datasets: """
+
+
+def run(words: list[str]) -> int:
+    """Carry out one command line.
+
+    Returns:
+        The exit code: 1 if a dataset is not whole.
+
+    Raises:
+        SettingError: A word makes no sense.
+        DataError: Files are not what they should be.
+    """
+    commands = {"list": _list, "fetch": _fetch, "check": _check, "build": _build}
+    parser = WordParser(
+        "saformer-data",
+        usage="saformer-data COMMAND [DATASET ...] [setting=value ...] [--mirror URL]",
+        description="What lies on the disk of each dataset, and how the rest gets there.",
+        epilog=EXAMPLES + ", ".join(_names()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", metavar="COMMAND", nargs="?", help=", ".join(commands))
+    parser.add_argument("words", metavar="DATASET, setting=value", nargs="*", help="see below")
+    help_ = "address of a folder with the archives, https:// or file://, to be tried first by fetch"
+    parser.add_argument("--mirror", metavar="URL", default="", help=help_)
+    typed = parser.parse_intermixed_args(words)
+    if typed.command is None:
+        parser.print_help()
+        return 0
+    if typed.command not in commands:
+        near = suggest(typed.command, commands)
+        raise SettingError(
+            f"there is no command '{typed.command}'.{near} Commands: {', '.join(commands)}"
+        )
+    names, settings = names_and_settings(typed.words)
+    if typed.command == "list":
+        names = names or _names()
+    elif not names and not any(word.startswith(("dataset=", "experiment=")) for word in settings):
+        known = ", ".join(_names())
+        raise SettingError(
+            f"{typed.command} what? Type saformer-data {typed.command} NAME: {known}"
+        )
+    return commands[typed.command](_compose(names, settings), typed.mirror)
+
+
+def _names() -> list[str]:
+    """Every dataset that has a configuration."""
+    return list(options("dataset"))
+
+
+def _compose(names: list[str], settings: list[str]) -> list[Config]:
+    """The configuration of a training on each dataset, or on the one that the settings choose."""
+    each = [[f"dataset={name}"] for name in names] or [[]]
+    return [check(compose([*settings, *chosen])) for chosen in each]
+
+
+def _list(configs: list[Config], mirror: str) -> int:
+    table = Table("dataset", "state", "on disk", "folder", "cache", box=None, pad_edge=False)
+    for config in configs:
+        dataset = config.dataset
+        state, folder = _state(dataset)
+        usage = caches = ""
+        if folder is not None:
+            size, all_of_it = disk_usage(folder)
+            usage = ("" if all_of_it else "more than ") + decimal(size) if size else ""
+        if dataset.cache_dir is not None:
+            left = Path(dataset.cache_dir).glob(f".{dataset.name}-*")  # of builds that were killed
+            size = sum(disk_usage(cache)[0] for cache in [*_caches(dataset), *left])
+            caches = decimal(size) if size else ""
+        place = Text(plain(str(folder or "")))
+        table.add_row(Text(dataset.name), state, usage, place, caches)
+    # A table that is cut to a width is of no use to who reads it from a file.
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    return 0
+
+
+def _state(dataset: DatasetConfig) -> tuple[str, Path | None]:
+    """What is there, in a few words, and where; by the names of files alone."""
+    if dataset.root is None:
+        return "shipped", None
+    root = Path(dataset.root)
+    distribution = DISTRIBUTIONS.get(dataset.name, Distribution())
+    if not distribution.parts:
+        absent = "made when first used" if distribution.by_hand else "missing"
+        return "ready" if root.is_dir() else absent, root
+    found = [look(part, root, distribution.places) for part in distribution.parts]
+    if all(part.whole for part in found):
+        return "ready", root if root.is_dir() else found[0].folder
+    count, expected = sum(part.count for part in found), sum(part.expected for part in found)
+    if count:
+        return f"incomplete: {count} of {expected}", root
+    archives = sum(find_archive(part, root) is not None for part in distribution.parts)
+    return f"archives only, {archives} of {len(found)}" if archives else "missing", root
+
+
+def _caches(dataset: DatasetConfig) -> list[Path]:
+    """Folders of caches of a dataset, of whatever settings."""
+    if dataset.cache_dir is None:
+        return []
+    return sorted(Path(dataset.cache_dir).glob(f"{dataset.name}-{'[0-9a-f]' * 16}"))
+
+
+def _fetch(configs: list[Config], mirror: str) -> int:
+    done = True
+    for config in configs:
+        name, root = config.dataset.name, Path(config.dataset.root or "")
+        if name not in DISTRIBUTIONS:
+            raise SettingError(f"where {name} comes from is not known: put its files into {root}")
+        done &= fetch(name, DISTRIBUTIONS[name], root, mirror)
+    return 0 if done else 1
+
+
+def _check(configs: list[Config], mirror: str) -> int:
+    code = 0
+    for config in configs:
+        dataset = config.dataset
+        say(f"{dataset.name}" + (f" in {dataset.root}" if dataset.root else ", shipped"))
+        try:
+            _check_archives(dataset)
+            _check_items(config)
+        except DataError as error:
+            say(f"error: {error}", sys.stderr)
+            code = 1
+    return code
+
+
+def _check_archives(dataset: DatasetConfig) -> None:
+    """Count what is unpacked, and hold the archives that are there against their MD5."""
+    distribution, root = DISTRIBUTIONS.get(dataset.name, Distribution()), Path(dataset.root or "")
+    for part in distribution.parts:
+        found, archive = look(part, root, distribution.places), find_archive(part, root)
+        print(f"  {part.folder or ' '.join(part.files)}: {found.count} of {found.expected}", end="")
+        try:
+            if archive is not None:
+                print(f"; {archive.name}, {decimal(archive.stat().st_size)}", end="", flush=True)
+                again = f"run saformer-data fetch {dataset.name}"
+                verify(archive, part, f"It was left as it is: move it away and {again}.")
+                print(", MD5 as published", end="")
+        finally:  # an error has a line of its own
+            print()
+
+
+def _check_items(config: Config) -> None:
+    """Open a dataset as a training does, and say what is in it."""
+    import numpy as np
+
+    from saformer.data import readers
+    from saformer.data.splits import choose_test, digest_of
+
+    dataset = config.dataset
+    index = getattr(readers.find(dataset), "index", None)
+    fingerprint = None
+    if index is not None:  # without reading what takes long
+        found = index(dataset)
+        identify, labels, fingerprint = found.names.__getitem__, found.labels, found.fingerprint
+        test = np.flatnonzero(choose_test(dataset, found.names, labels, found.test))
+    else:
+        source = readers.read(dataset, config.timesteps)
+        identify, labels, test = source.identify, source.y.numpy(), source.test
+    counts = np.unique(labels, return_counts=True)[1]
+    each = f"{counts.min()}" + (f" to {counts.max()}" if counts.max() > counts.min() else "")
+    print(f"  {len(labels)} items: {len(counts)} classes of {each}")
+    print(
+        f"  split {dataset.split.value}: {len(labels) - len(test)} for training and validation, "
+        f"{len(test)} for testing (digest {digest_of(test, labels, identify)})"
+    )
+    if dataset.cache_dir is not None:
+        _check_caches(dataset, fingerprint)
+
+
+def _check_caches(dataset: DatasetConfig, fingerprint: str | None) -> None:
+    """Say which caches there are, and of what."""
+    folders = _caches(dataset)
+    if not folders:
+        print(f"  no cache; to make it now: saformer-data build {dataset.name}")
+    for folder in folders:
+        about = "damaged, to be built again"
+        if is_built(folder):
+            key: dict[str, Any] = read_meta(folder)["key"]
+            of_these = key.pop("source", None) == fingerprint
+            about = ", ".join(f"{name} {value}" for name, value in key.items() if name != "dataset")
+            about += "" if of_these else ", of other files than these"
+        say(f"  cache {folder}, {decimal(disk_usage(folder)[0])}: {about}")
+
+
+def _build(configs: list[Config], mirror: str) -> int:
+    from saformer.data.readers import read
+
+    for config in configs:
+        dataset = config.dataset
+        before = {folder for folder in _caches(dataset) if is_built(folder)}
+        start = time.perf_counter()
+        source = read(dataset, config.timesteps)
+        seconds = time.perf_counter() - start
+        if "cache" not in source.facts:
+            print(f"{dataset.name} needs no cache: it is read as it is")
+            continue
+        folder = Path(dataset.cache_dir or "") / source.facts["cache"]
+        how = "was there" if folder in before else f"built in {seconds:.1f} s"
+        say(f"{dataset.name}: {folder}, {decimal(disk_usage(folder)[0])}, {how}")
+        if "saturated_cells" in source.facts:
+            print(
+                f"  {source.facts['num_events']} events in {len(source.y)} recordings; "
+                f"{source.facts['saturated_cells']} cells cut off at 255"
+            )
+    return 0

@@ -1,0 +1,113 @@
+"""`saformer-table`: run folders in, tables out.
+
+Words without `=` are tables, the others are the overrides of a training, added to every row and
+composed as there: so a row is what its command would train.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from saformer.commands.words import WordParser, names_and_settings
+from saformer.errors import SettingError
+from saformer.escape import plain, say
+from saformer.files import new_folder, with_time
+from saformer.results import render
+from saformer.results.rows import collect, compose_rows, require_folders, titled
+from saformer.results.runner import run_missing
+from saformer.results.settings import table_names
+from saformer.results.tables import Table
+from saformer.runs.folder import shown
+
+EXAMPLES = """\
+  digits                     what of the table is there, and the command for every missing run
+  main trainer.devices=8     more settings for every row, in its commands too
+  digits --run               train what is missing first: done is skipped, cut off goes on
+  mine.yaml --out paper      a table of your own; its files into the folder paper
+
+A run belongs to a row if it was trained with the same settings, whatever its folder or machine.
+--run leaves alone what others are training; two of them at once share what is missing.
+
+tables: """
+
+
+def run(words: list[str]) -> int:
+    """Carry out one command line.
+
+    Returns:
+        The exit code: 1 if a training failed.
+
+    Raises:
+        SettingError: A word makes no sense, or runs contradict each other.
+    """
+    typed = _parse(words)
+    names, settings = names_and_settings(typed.words)
+    if not names:
+        known = ", ".join(table_names())
+        raise SettingError(f"saformer-table what? Type saformer-table NAME: {known}")
+    outputs, failed = require_folders(typed.outputs, typed.out, typed.run), []
+    for name, config in [titled(name, settings) for name in names]:
+        rows = compose_rows(name, config, settings)
+        table = collect(name, config, rows, outputs)
+        # Not before: what is refused leaves no folder.
+        out = Path(typed.out) if typed.out else new_folder(with_time(Path("outputs/tables", name)))
+        if typed.run:
+            failed += run_missing(rows, outputs, out / "logs")
+            table = collect(name, config, rows, outputs)
+        _print(table)
+        _write(table, out)
+    for line in failed:
+        say(f"error: {line}", sys.stderr)
+    return 1 if failed else 0
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    parser = WordParser(
+        "saformer-table",
+        usage="saformer-table TABLE ... [setting=value ...] [--run] [--outputs DIR] [--out DIR]",
+        description="Turn run folders into tables: on the terminal, as markdown, LaTeX and CSV.",
+        epilog=EXAMPLES + ", ".join(table_names()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("words", metavar="TABLE, setting=value", nargs="*", help="see below")
+    parser.add_argument("--run", action="store_true", help="train what is missing first")
+    help_ = "folder that the runs lie in, however deep (outputs)"
+    parser.add_argument("--outputs", metavar="DIR", default="outputs", help=help_)
+    help_ = "folder for TABLE.md, .tex and .csv, which are replaced (outputs/tables/TABLE-time)"
+    parser.add_argument("--out", metavar="DIR", default="", help=help_)
+    return parser.parse_intermixed_args(words)
+
+
+def _print(table: Table) -> None:
+    # A table that is cut to a width is of no use to who reads it from a file.
+    console = Console(width=None if sys.stdout.isatty() else 240)
+    console.print(render.terminal(table))
+    for line in _below(table):
+        console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def _below(table: Table) -> Iterator[str]:
+    """Notes, remarks and commands, as lines."""
+    yield from render.grid(table).notes
+    if table.remarks:
+        yield from ("", *table.remarks)
+    if commands := render.missing(table):
+        wanted = sum(len(row.seeds) for row in table.rows)
+        absent = sum(len(row.missing) for row in table.rows)
+        yield ""
+        yield f"{absent} of {wanted} runs are missing; --run makes them, as these commands do:"
+        yield from commands
+
+
+def _write(table: Table, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    texts = {"md": render.markdown, "tex": render.latex, "csv": render.csv_text}
+    for ending, text in texts.items():
+        (out / f"{table.name}.{ending}").write_text(text(table), encoding="utf-8")
+    files = ", ".join(f"{table.name}.{ending}" for ending in texts)
+    print()
+    say(f"{files} in {shown(out)}")

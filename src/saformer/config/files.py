@@ -1,0 +1,23 @@
+"""Where the files of the configuration are: the package's conf/, and your own beside your work."""
+
+from pathlib import Path
+
+
+def conf_dir() -> Path:
+    """The config folder: beside the sources in a clone, inside the package when installed."""
+    clone = Path(__file__).parents[3] / "conf"
+    return clone if clone.is_dir() else Path(__file__).parents[1] / "conf"
+
+
+def own_conf_dir() -> Path | None:
+    """The folder `conf` in the current one, with options of your own; not the package's."""
+    own = Path("conf").absolute()
+    return own if own.is_dir() and not own.samefile(conf_dir()) else None
+
+
+def options(group: str) -> dict[str, Path]:
+    """The options of a group and their files, the package's and your own."""
+    # A name that both folders have is that of the package, as in Hydra.
+    folders = [own_conf_dir(), conf_dir()]
+    paths = [path for folder in folders if folder for path in (folder / group).glob("*.yaml")]
+    return {path.stem: path for path in sorted(paths, key=lambda path: path.stem)}

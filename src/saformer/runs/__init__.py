@@ -1,0 +1,1 @@
+"""One run from start to end, and what is known of many."""

@@ -1,0 +1,198 @@
+"""What a start finds in a run's folder: nothing, a run to go on with, or one that is done.
+
+A run that was stopped at any moment and is started again in its folder ends as if it had never been
+stopped. Nothing that an earlier start left is lost: what would be written over is put aside.
+"""
+
+import json
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import takewhile
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback, WeightAveraging
+from lightning.pytorch.utilities import rank_zero_only
+
+from saformer.checkpoint import LAST, OWN, PREVIOUS, at_epoch_end, load_checkpoint
+from saformer.config.schema import Config
+from saformer.errors import CheckpointError, OtherRunError, UserError
+from saformer.files import set_aside
+from saformer.runs.cluster import NOTICES, hand_back, heeds_notices
+from saformer.runs.folder import done_results, shown
+
+log = logging.getLogger(__name__)
+
+
+def is_done(run_dir: Path, config: Config) -> bool:
+    """Whether a folder holds a run that came to its end, and nothing more is asked of it."""
+    before = _last_start(run_dir)
+    if before is None or done_results(run_dir) is None:
+        return False
+    goes_on = config.ckpt_path not in (None, before["ckpt_path"])
+    return not goes_on and config.epochs <= before["epochs"]
+
+
+def start_point(
+    run_dir: Path, ckpt_path: str | None, seed: int
+) -> tuple[str, dict[str, Any]] | None:
+    """The checkpoint that training goes on from, and what it holds; None begins from scratch.
+
+    A checkpoint that the user names counts for the first start with it: the same command again,
+    as of a job that was sent back to its queue, goes on with what it has done since.
+
+    Args:
+        run_dir: Folder of the run.
+        ckpt_path: The checkpoint that the user names.
+        seed: Seed of this start.
+
+    Raises:
+        CheckpointError: It cannot be gone on from, or all that the folder has are damaged.
+        OtherRunError: The folder holds a run of another seed.
+        UserError: It is of another run than the folder.
+    """
+    used, before = (run_dir / "metrics.jsonl").exists(), _last_start(run_dir)
+    if before is not None and before["seed"] != seed:
+        raise OtherRunError(
+            f"{shown(run_dir)} holds a run with seed={before['seed']}, and this one has "
+            f"seed={seed}: choose another folder with hydra.run.dir=..."
+        )
+    again = ckpt_path is None or (before is not None and before["ckpt_path"] == ckpt_path)
+    if again and (found := _latest(run_dir / "checkpoints")):
+        return found
+    if ckpt_path is None:
+        if used:
+            log.info("%s was stopped before its first checkpoint: starting again", run_dir)
+        return None
+    if used and not again and run_dir.resolve() not in Path(ckpt_path).resolve().parents:
+        raise UserError(
+            f"{run_dir} holds another run than ckpt_path={ckpt_path}: choose another folder with "
+            "hydra.run.dir=..."
+        )
+    checkpoint = load_checkpoint(ckpt_path)
+    if not at_epoch_end(checkpoint):
+        raise CheckpointError(
+            f"ckpt_path={ckpt_path} was not written at the end of an epoch with all that training "
+            "needs: use last.ckpt of its run"
+        )
+    return ckpt_path, checkpoint
+
+
+def require_average(path: str, checkpoint: dict[str, Any], trainer: pl.Trainer) -> None:
+    """Refuse to take the averaged weights of a checkpoint for those to go on from.
+
+    Args:
+        path: The checkpoint, for the message.
+        checkpoint: What it holds.
+        trainer: The trainer that goes on.
+
+    Raises:
+        CheckpointError: The checkpoint is of a training with an average, and this one has none.
+    """
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    averages = any(isinstance(callback, WeightAveraging) for callback in callbacks)
+    if "averaging_state" in checkpoint and not averages:
+        raise CheckpointError(
+            f"ckpt_path={path} was trained with an average of the weights: type callbacks=ema, or "
+            "start without ckpt_path"
+        )
+
+
+@rank_zero_only
+def put_aside(run_dir: Path, resumed: str | None) -> None:
+    """Rename what this start would write over: results-1.json, metrics-1.jsonl, last-1.ckpt.
+
+    Args:
+        run_dir: Folder of the run.
+        resumed: The checkpoint that training goes on from, which holds the metrics so far.
+    """
+    results, checkpoints = run_dir / "results.json", run_dir / "checkpoints"
+    paths: list[Path] = []
+    if resumed is None or results.exists():
+        paths += [results, run_dir / "metrics.jsonl", run_dir / "energy" / "rates.jsonl"]
+    if resumed is not None and Path(resumed).resolve().parent == checkpoints.resolve():
+        # Those before it are damaged, or newer than what the user named.
+        paths += takewhile(
+            lambda path: path.name != Path(resumed).name,
+            (checkpoints / LAST, checkpoints / PREVIOUS),
+        )
+    for path in paths:
+        set_aside(path)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let a kill and a notice of Slurm do what Ctrl-C does: raise `KeyboardInterrupt`.
+
+    It holds the signal's number. A job of Slurm is given back to the queue before.
+    """
+    own = os.getpid()
+    heard: list[int] = []
+
+    def hear(number: int, _: FrameType | None) -> None:
+        heard.append(number)
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if os.getpid() != own:  # a worker of a loader, forked from here
+            os._exit(128 + number)
+        for notice in NOTICES:
+            signal.signal(notice, signal.SIG_IGN)  # the first one is enough
+        hand_back(number)
+        raise KeyboardInterrupt(number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *NOTICES)}
+    for number in NOTICES:
+        if before[number] == signal.SIG_DFL:  # a launcher's own stays
+            signal.signal(number, stop if heeds_notices() else hear)
+    try:
+        yield
+    except BaseException as end:
+        # Lightning answers an interruption with exit code 1, whatever it was; the workers of a
+        # loader, which the signal may have reached as well, with an error of their own.
+        error: BaseException | None = end
+        while error is not None:
+            if isinstance(error, KeyboardInterrupt):
+                raise error from None
+            error = error.__context__
+        if heard:  # the first process has left, and this one failed for want of it
+            raise KeyboardInterrupt(heard[0]) from None
+        raise
+    finally:
+        for number, handler in before.items():  # Lightning has switched Ctrl-C off
+            signal.signal(number, handler)
+
+
+def _latest(folder: Path) -> tuple[str, dict[str, Any]] | None:
+    """The latest checkpoint of a run that training can go on from."""
+    damaged: list[str] = []
+    for path in filter(Path.exists, map(folder.joinpath, OWN)):
+        shown = os.path.relpath(path)
+        try:
+            checkpoint = load_checkpoint(path)
+        except CheckpointError:
+            damaged.append(shown)
+            continue
+        if at_epoch_end(checkpoint):
+            instead = f"{' and '.join(damaged)} cannot be used: " if damaged else ""
+            log.info("%sgoing on from %s after epoch %d", instead, shown, checkpoint["epoch"] + 1)
+            return str(path), checkpoint
+    if damaged:
+        raise CheckpointError(
+            f"{' and '.join(damaged)} cannot be used, and there is no other checkpoint to go on "
+            "from: choose another folder with hydra.run.dir=..."
+        )
+    return None
+
+
+def _last_start(run_dir: Path) -> dict[str, Any] | None:
+    """The settings of the last start in a folder."""
+    path = run_dir / "run.json"
+    if not path.exists():
+        return None
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["starts"][-1]["config"]
+    return config
