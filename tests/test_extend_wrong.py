@@ -143,7 +143,7 @@ def test_a_plain_module_as_attention(here, backbone):
     """Any nn.Module serves, where no DWC is wanted of it."""
     (here / "mine.py").write_text(
         "from torch import nn\n\n\nclass Half(nn.Module):\n"
-        "    def __init__(self, dim, num_tokens, model, config, neuron, factor):\n"
+        "    def __init__(self, spec, factor):\n"
         "        super().__init__()\n        self.factor = factor\n\n"
         "    def forward(self, x):\n        return self.factor * x\n"
     )

@@ -6,10 +6,10 @@ T timesteps, B batch, D width, H W height and width.
 from torch import Tensor, nn
 
 from saformer.models.attention.build import build_attention
-from saformer.models.attention.settings import AttentionConfig
+from saformer.models.attention.spec import BlockSpec
 from saformer.models.layers import ConvBN, Layers
 from saformer.models.neuron import build_neuron
-from saformer.models.settings import DWCPlace, ModelConfig, NeuronConfig, Residual
+from saformer.models.settings import DWCPlace, Residual
 from saformer.models.spike_ops import ResidualAdd
 
 
@@ -19,13 +19,12 @@ class MLP(nn.Module):
     With the DWC in the MLP, the hidden spikes pass SN -> DW -> BN -> SN between the two.
 
     Args:
-        dim: Width D.
-        model: Ratio, residual and DWC place.
-        neuron: Settings of the neurons.
+        spec: Width, ratio, residual, DWC place and neurons.
     """
 
-    def __init__(self, dim: int, model: ModelConfig, neuron: NeuronConfig) -> None:
+    def __init__(self, spec: BlockSpec) -> None:
         super().__init__()
+        dim, model, neuron = spec.dim, spec.model, spec.neuron
         hidden = int(dim * model.mlp_ratio)
         membrane = model.residual is Residual.membrane
         layers: list[nn.Module] = [build_neuron(neuron)] if membrane else []
@@ -47,25 +46,14 @@ class Block(nn.Module):
     """One encoder block: [T, B, D, H, W] -> [T, B, D, H, W]; without attention, its MLP alone.
 
     Args:
-        dim: Width D.
-        num_tokens: Tokens N of the feature map.
-        model: Heads, residual, DWC.
-        attention: Which attention, and its settings.
-        neuron: Settings of the neurons.
+        spec: Its sizes and settings.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        num_tokens: int,
-        model: ModelConfig,
-        attention: AttentionConfig,
-        neuron: NeuronConfig,
-    ) -> None:
+    def __init__(self, spec: BlockSpec) -> None:
         super().__init__()
-        self.attn = build_attention(dim, num_tokens, model, attention, neuron)
+        self.attn = build_attention(spec)
         self.attn_add = ResidualAdd() if self.attn is not None else None
-        self.mlp = MLP(dim, model, neuron)
+        self.mlp = MLP(spec)
         self.mlp_add = ResidualAdd()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ T timesteps, B batch, C channels, H W height and width.
 from torch import Tensor, nn
 
 from saformer.models.attention.settings import AttentionConfig
+from saformer.models.attention.spec import BlockSpec
 from saformer.models.block import Block
 from saformer.models.layers import ConvBN, Layers, MaxPool
 from saformer.models.neuron import build_neuron
@@ -75,6 +76,7 @@ def build_stages(
         side //= 2 ** sum(stage.pool)
         own = AttentionConfig(name=stage.attention) if stage.attention else attention
         layers.append(PatchEmbedding(channels, dim, stage, neuron))
-        layers += [Block(dim, side**2, model, own, neuron) for _ in range(stage.depth)]
+        spec = BlockSpec(dim=dim, num_tokens=side**2, model=model, attention=own, neuron=neuron)
+        layers += [Block(spec) for _ in range(stage.depth)]
         channels = dim
     return layers

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from saformer.errors import require
 from saformer.models.attention.branch import AttentionBranch
 from saformer.models.attention.settings import AttentionConfig
+from saformer.models.attention.spec import BlockSpec
 from saformer.models.block import Block
 from saformer.models.hierarchy import build_stages
 from saformer.models.layers import Layers
@@ -77,12 +78,14 @@ class SpikingTransformer(nn.Module):
         num_tokens = (image_size // model.patch_size) ** 2
         if model.stages is None:
             self.stem = build_stem(in_channels, model, neuron)
-            self.blocks = nn.Sequential(
-                *(
-                    Block(model.dim, num_tokens, model, attention, neuron)
-                    for _ in range(model.depth)
-                )
+            spec = BlockSpec(
+                dim=model.dim,
+                num_tokens=num_tokens,
+                model=model,
+                attention=attention,
+                neuron=neuron,
             )
+            self.blocks = nn.Sequential(*(Block(spec) for _ in range(model.depth)))
         else:  # the first patch embedding is the stem, the others stand among the blocks
             self.stem, *blocks = build_stages(in_channels, image_size, model, attention, neuron)
             self.blocks = nn.Sequential(*blocks)

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from saformer.models.attention.settings import AttentionConfig
+from saformer.models.attention.spec import BlockSpec
 from saformer.models.layers import ConvBN, Layers, in_turn
 from saformer.models.neuron import build_neuron
-from saformer.models.settings import DWCPlace, ModelConfig, NeuronConfig, Residual
+from saformer.models.settings import DWCPlace, Residual
 
 
 class AttentionBranch(nn.Module, ABC):
@@ -22,26 +22,15 @@ class AttentionBranch(nn.Module, ABC):
     the attention gates or mixes, or in series after the projection, BN(DW(SN(BN(W_o y)))).
 
     Args:
-        dim: Width D.
-        num_tokens: Tokens N of the feature map.
-        model: Heads, residual, place and kernel of the DWC.
-        config: Settings of the attention.
-        neuron: Settings of the neurons.
+        spec: Sizes and settings of the block.
         **options: Arguments of `build` that are of a subclass alone.
     """
 
     recompute = False  # as of `Layers`
 
-    def __init__(
-        self,
-        dim: int,
-        num_tokens: int,
-        model: ModelConfig,
-        config: AttentionConfig,
-        neuron: NeuronConfig,
-        **options: Any,
-    ) -> None:
+    def __init__(self, spec: BlockSpec, **options: Any) -> None:
         super().__init__()
+        dim, model, neuron = spec.dim, spec.model, spec.neuron
         self.num_heads = model.num_heads
         membrane = model.residual is Residual.membrane
         parallel = model.dwc.place is DWCPlace.parallel
@@ -52,7 +41,7 @@ class AttentionBranch(nn.Module, ABC):
 
         self.lif_in = build_neuron(neuron) if membrane else nn.Identity()
         # Here and not in the subclass, so that layers are registered in the order they run in.
-        self.build(dim, num_tokens, model, config, neuron, **options)
+        self.build(spec, **options)
         self.dwc_parallel = depthwise() if parallel else None
         # Whatever attention.v_threshold is: a lone gated spike, halved by tau=2, must be able to
         # pass.
@@ -62,14 +51,7 @@ class AttentionBranch(nn.Module, ABC):
         self.lif_out: nn.Module = nn.Identity() if membrane else build_neuron(neuron)
 
     @abstractmethod
-    def build(
-        self,
-        dim: int,
-        num_tokens: int,
-        model: ModelConfig,
-        config: AttentionConfig,
-        neuron: NeuronConfig,
-    ) -> None:
+    def build(self, spec: BlockSpec) -> None:
         """Make the layers that `attend` needs."""
 
     @abstractmethod
@@ -95,6 +77,7 @@ def join_heads(y: Tensor, like: Tensor) -> Tensor:
     return y
 
 
-def projection(dim: int, config: AttentionConfig, neuron: NeuronConfig) -> Layers:
+def projection(spec: BlockSpec) -> Layers:
     """Query, key or value: SN(BN(W x))."""
-    return Layers(ConvBN(dim, dim, 1, bias=config.qkv_bias), build_neuron(neuron))
+    weights = ConvBN(spec.dim, spec.dim, 1, bias=spec.attention.qkv_bias)
+    return Layers(weights, build_neuron(spec.neuron))

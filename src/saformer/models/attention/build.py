@@ -21,40 +21,32 @@ from saformer.models.attention.settings import (
     AttentionName,
     WeightSource,
 )
+from saformer.models.attention.spec import BlockSpec
 from saformer.models.attention.ssa import SSA
-from saformer.models.settings import DWCPlace, ModelConfig, NeuronConfig
+from saformer.models.settings import DWCPlace
 from saformer.plugins import locate, require_options
 
 
-def build_attention(
-    dim: int, num_tokens: int, model: ModelConfig, config: AttentionConfig, neuron: NeuronConfig
-) -> nn.Module | None:
-    """The branch that `config.name` names; `identity` is none at all.
-
-    Args:
-        dim: Width D.
-        num_tokens: Tokens N of the feature map.
-        model: Heads, residual, place and kernel of the DWC.
-        config: Which attention, and its settings.
-        neuron: Settings of the neurons.
+def build_attention(spec: BlockSpec) -> nn.Module | None:
+    """The branch that `spec.attention.name` names; `identity` is none at all.
 
     Raises:
         SettingError: The DWC is beside or behind an attention that has no projection, or a branch
             of your own cannot be built.
     """
-    name, branch = config.name, (dim, num_tokens, model, config, neuron)
+    name = spec.attention.name
     if name is AttentionName.sdsa:
-        return SDSA(*branch)
+        return SDSA(spec)
     if name in (AttentionName.ssa, AttentionName.random):
-        return SSA(*branch)
+        return SSA(spec)
     if name in (AttentionName.sasa, AttentionName.qkta, AttentionName.qkca):
-        return SASA(dim, num_tokens, model, _as_sasa(config), neuron)
+        return SASA(replace(spec, attention=_as_sasa(spec.attention)))
     if name is AttentionName.custom:
-        return _custom(*branch)
-    _require_no_dwc(model, f"attention.name={name.value}")
+        return _custom(spec)
+    _require_no_dwc(spec, f"attention.name={name.value}")
     if name is AttentionName.identity:
         return None
-    return (pooling if name is AttentionName.pooling else dwconv)(dim, model, config, neuron)
+    return (pooling if name is AttentionName.pooling else dwconv)(spec)
 
 
 def _as_sasa(config: AttentionConfig) -> AttentionConfig:
@@ -66,30 +58,27 @@ def _as_sasa(config: AttentionConfig) -> AttentionConfig:
     return replace(config, name=AttentionName.sasa, weights=WeightSource.q, aggregate=axis)
 
 
-def _custom(
-    dim: int, num_tokens: int, model: ModelConfig, config: AttentionConfig, neuron: NeuronConfig
-) -> nn.Module:
-    """The class that `config.branch` names."""
-    given = {"dim": dim, "num_tokens": num_tokens, "model": model, "config": config}
-    given |= {"neuron": neuron}
+def _custom(spec: BlockSpec) -> nn.Module:
+    """The class of the user's own that `attention.branch` names."""
 
     def fits(found: Any) -> bool:
         return isinstance(found, type) and issubclass(found, nn.Module) and not isabstract(found)
 
-    name = str(config.branch)
+    name = str(spec.attention.branch)
     expected = "a subclass of AttentionBranch (with build and attend) or of nn.Module"
     found = locate("attention.branch", name, fits, expected)
     ours = issubclass(found, AttentionBranch)
     if not ours:
-        _require_no_dwc(model, f"attention.branch={name}, which is no AttentionBranch")
+        _require_no_dwc(spec, f"attention.branch={name}, which is no AttentionBranch")
     method = "build" if ours else "__init__"
-    require_options("attention.options", found, method, given, config.options)
-    built: nn.Module = found(**given, **config.options)
+    options = spec.attention.options
+    require_options("attention.options", found, method, {"spec": spec}, options)
+    built: nn.Module = found(spec=spec, **options)
     return built
 
 
-def _require_no_dwc(model: ModelConfig, why: str) -> None:
+def _require_no_dwc(spec: BlockSpec, why: str) -> None:
     """Refuse a DWC beside or behind the projection of an attention that has none."""
-    place = model.dwc.place
+    place = spec.model.dwc.place
     ok = place in (DWCPlace.none, DWCPlace.mlp)
     require(ok, "model.dwc.place", f"be none or mlp with {why}", place)

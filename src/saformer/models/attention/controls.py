@@ -8,28 +8,28 @@ D width.
 
 from torch import nn
 
-from saformer.models.attention.settings import AttentionConfig
+from saformer.models.attention.spec import BlockSpec
 from saformer.models.layers import ConvBN, Layers, freeze
 from saformer.models.neuron import build_neuron
-from saformer.models.settings import ModelConfig, NeuronConfig, Residual
+from saformer.models.settings import Residual
 
 
-def dwconv(dim: int, model: ModelConfig, config: AttentionConfig, neuron: NeuronConfig) -> Layers:
+def dwconv(spec: BlockSpec) -> Layers:
     """BN(DW(SN(x))), or SN(BN(DW(x))) with the SEW residual."""
-    mixer = ConvBN(dim, dim, config.kernel_size, groups=dim)
-    if model.residual is Residual.membrane:
-        return Layers(build_neuron(neuron), mixer)
-    return Layers(mixer, build_neuron(neuron))
+    mixer = ConvBN(spec.dim, spec.dim, spec.attention.kernel_size, groups=spec.dim)
+    if spec.model.residual is Residual.membrane:
+        return Layers(build_neuron(spec.neuron), mixer)
+    return Layers(mixer, build_neuron(spec.neuron))
 
 
-def pooling(dim: int, model: ModelConfig, config: AttentionConfig, neuron: NeuronConfig) -> Layers:
+def pooling(spec: BlockSpec) -> Layers:
     """The same with an average of the k x k neighbours, zeros beyond the border, for DW.
 
     As a convolution, so that its additions are counted. PoolFormer takes the input off again,
     against the residual; here BatchNorm stands between the two.
     """
-    branch = dwconv(dim, model, config, neuron)
+    branch = dwconv(spec)
     (mixer,) = (layer for layer in branch if isinstance(layer, ConvBN))
-    nn.init.constant_(mixer.conv.weight, 1 / config.kernel_size**2)
+    nn.init.constant_(mixer.conv.weight, 1 / spec.attention.kernel_size**2)
     freeze(mixer.conv)
     return branch

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from saformer.models.attention.aggregation import CHANNELS, TOKENS, SpikeAggregation
 from saformer.models.attention.branch import AttentionBranch, join_heads, projection
-from saformer.models.attention.settings import Aggregate, ApplyTo, AttentionConfig, WeightSource
-from saformer.models.settings import DWCPlace, ModelConfig, NeuronConfig
+from saformer.models.attention.settings import Aggregate, ApplyTo, WeightSource
+from saformer.models.attention.spec import BlockSpec
+from saformer.models.settings import DWCPlace
 from saformer.models.spike_ops import SpikeMask
 
 
@@ -23,23 +24,17 @@ class SASA(AttentionBranch):
     control for what the mask contributes. The DWC's input is k.
     """
 
-    def build(
-        self,
-        dim: int,
-        num_tokens: int,
-        model: ModelConfig,
-        config: AttentionConfig,
-        neuron: NeuronConfig,
-    ) -> None:
+    def build(self, spec: BlockSpec) -> None:
+        config = spec.attention
         self.apply_to = config.apply_to
         self.reads_q = config.weights in (WeightSource.q, WeightSource.qk)
         reads_k = config.weights in (WeightSource.k, WeightSource.qk)
-        reads_k |= config.apply_to is ApplyTo.k or model.dwc.place is DWCPlace.parallel
+        reads_k |= config.apply_to is ApplyTo.k or spec.model.dwc.place is DWCPlace.parallel
         needs_q = self.reads_q or config.apply_to is ApplyTo.q
-        self.q = projection(dim, config, neuron) if needs_q else None
-        self.k = projection(dim, config, neuron) if reads_k else None
+        self.q = projection(spec) if needs_q else None
+        self.k = projection(spec) if reads_k else None
         self.and_qk = SpikeMask() if config.weights is WeightSource.qk else None
-        lengths = {CHANNELS: dim // self.num_heads, TOKENS: num_tokens}
+        lengths = {CHANNELS: spec.dim // self.num_heads, TOKENS: spec.num_tokens}
         axes = {
             Aggregate.channels: [CHANNELS],
             Aggregate.tokens: [TOKENS],
@@ -48,7 +43,7 @@ class SASA(AttentionBranch):
         if config.weights is WeightSource.none:
             axes = []
         self.masks = nn.ModuleList(
-            SpikeAggregation(axis, lengths[axis], config, neuron) for axis in axes
+            SpikeAggregation(axis, lengths[axis], config, spec.neuron) for axis in axes
         )
         self.gate = SpikeMask()
 

@@ -10,29 +10,21 @@ from torch import Tensor, nn
 
 from saformer.models.attention.aggregation import TOKENS, SpikeAggregation
 from saformer.models.attention.branch import AttentionBranch, join_heads, projection
-from saformer.models.attention.settings import AttentionConfig
+from saformer.models.attention.spec import BlockSpec
 from saformer.models.layers import MaxPool
-from saformer.models.settings import ModelConfig, NeuronConfig
 from saformer.models.spike_ops import SpikeMask
 
 
 class SDSA(AttentionBranch):
     """y = Q * SN(sum over tokens of K * V); the DWC's input is q."""
 
-    def build(
-        self,
-        dim: int,
-        num_tokens: int,
-        model: ModelConfig,
-        config: AttentionConfig,
-        neuron: NeuronConfig,
-    ) -> None:
-        self.q, self.k, self.v = (projection(dim, config, neuron) for _ in range(3))
+    def build(self, spec: BlockSpec) -> None:
+        self.q, self.k, self.v = (projection(spec) for _ in range(3))
         self.and_kv = SpikeMask()
-        self.mask = SpikeAggregation(TOKENS, num_tokens, config, neuron)
+        self.mask = SpikeAggregation(TOKENS, spec.num_tokens, spec.attention, spec.neuron)
         self.gate = SpikeMask()
         # Over the last two axes: H and W or, in heads, d and N.
-        self.pool = MaxPool(stride=1) if config.erode else nn.Identity()
+        self.pool = MaxPool(stride=1) if spec.attention.erode else nn.Identity()
 
     def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
         q, k, v = self.q(x), self.pool(self.k(x)), self.pool(self.v(x))

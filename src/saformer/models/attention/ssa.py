@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from saformer.errors import require
 from saformer.models.attention.branch import AttentionBranch, join_heads, projection
-from saformer.models.attention.settings import AttentionConfig, AttentionName, ProductOrder
+from saformer.models.attention.settings import AttentionName, ProductOrder
+from saformer.models.attention.spec import BlockSpec
 from saformer.models.layers import freeze
 from saformer.models.neuron import build_neuron
-from saformer.models.settings import ModelConfig, NeuronConfig, Residual
+from saformer.models.settings import Residual
 from saformer.models.spike_ops import SpikeMatMul
 
 
@@ -24,36 +25,23 @@ class SSA(AttentionBranch):
     projected by weights that stay as the seed drew them, and only value and output are learned.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        num_tokens: int,
-        model: ModelConfig,
-        config: AttentionConfig,
-        neuron: NeuronConfig,
-    ) -> None:
-        super().__init__(dim, num_tokens, model, config, neuron)
-        if config.batch_leak:
+    def __init__(self, spec: BlockSpec) -> None:
+        super().__init__(spec)
+        if spec.attention.batch_leak:
             rule = "be false with model.residual=membrane, where no neuron follows the projection"
-            require(model.residual is Residual.sew, "attention.batch_leak", rule, True)
+            require(spec.model.residual is Residual.sew, "attention.batch_leak", rule, True)
             self.lif_out = OverBatch(self.lif_out)
 
-    def build(
-        self,
-        dim: int,
-        num_tokens: int,
-        model: ModelConfig,
-        config: AttentionConfig,
-        neuron: NeuronConfig,
-    ) -> None:
-        self.q, self.k, self.v = (projection(dim, config, neuron) for _ in range(3))
+    def build(self, spec: BlockSpec) -> None:
+        config = spec.attention
+        self.q, self.k, self.v = (projection(spec) for _ in range(3))
         if config.name is AttentionName.random:
             freeze(self.q[0])
             freeze(self.k[0])
         self.kv_first = config.order is ProductOrder.kv_first
         self.first, self.second = SpikeMatMul(), SpikeMatMul()
         self.scale = config.scale
-        self.lif_product = build_neuron(neuron, v_threshold=config.v_threshold)
+        self.lif_product = build_neuron(spec.neuron, v_threshold=config.v_threshold)
 
     def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
         value = self.v(x)
