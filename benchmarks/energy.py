@@ -32,7 +32,7 @@ from benchmarks.report import save, table
 from saformer.energy import Counter, apply
 from saformer.models.attention.settings import AttentionConfig
 from saformer.models.settings import Backend, ModelConfig, NeuronConfig
-from saformer.models.transformer import SpikingTransformer
+from saformer.models.transformer import SAFormer
 
 Run = Callable[[nn.Module, Tensor], float | None]
 """Forward pass under one tool; returns what it counted, in accumulates and multiply-accumulates."""
@@ -129,10 +129,10 @@ def stopwatch(times: list[float]) -> Iterator[None]:
     times.append(time.process_time() - start)
 
 
-def network(backend: Backend) -> SpikingTransformer:
+def network(backend: Backend) -> SAFormer:
     """The network, with BatchNorm statistics under which its neurons fire."""
     torch.manual_seed(0)
-    model = SpikingTransformer(
+    model = SAFormer(
         ModelConfig(name="mid", dim=192, depth=2, num_heads=6, patch_size=4),
         AttentionConfig(),
         NeuronConfig(backend=backend),

@@ -186,7 +186,7 @@ def mark(module: nn.Module) -> list[RemovableHandle]:
     """Open a range around every part and every layer that is told apart, until handles are removed.
 
     Args:
-        module: What holds a `SpikingTransformer` as `backbone`, or else only layers.
+        module: What holds a `SAFormer` as `backbone`, or else only layers.
     """
     handles: list[RemovableHandle] = []
     for layer in module.modules():

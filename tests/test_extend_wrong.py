@@ -19,7 +19,7 @@ from saformer.energy.costs import cost_model
 from saformer.errors import SettingError
 from saformer.models.neuron import MultiStepLeaky, build_neuron
 from saformer.models.settings import NeuronConfig
-from saformer.models.transformer import SpikingTransformer
+from saformer.models.transformer import SAFormer
 from saformer.plugins import locate
 from saformer.runs.identity import defining
 
@@ -96,7 +96,7 @@ def test_nothing_is_called_before_its_kind_is_known(here, compose):
     for words in named:
         config = compose(*words)
         with pytest.raises(SettingError, match=r"not mine\.trap"):
-            SpikingTransformer(
+            SAFormer(
                 *(config.model, config.attention, config.neuron),
                 in_channels=1, image_size=8, num_classes=10, timesteps=2,
             )  # fmt: skip

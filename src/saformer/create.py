@@ -12,7 +12,7 @@ from saformer.config.overrides import compose
 from saformer.config.schema import Config
 from saformer.errors import SettingError
 from saformer.models.settings import ModelConfig
-from saformer.models.transformer import SpikingTransformer
+from saformer.models.transformer import SAFormer
 from saformer.suggest import suggest
 
 GROUPS = ("attention", "neuron", "ablation")
@@ -36,7 +36,7 @@ def create_model(
     in_channels: int | None = None,
     image_size: int | None = None,
     **overrides: Any,
-) -> SpikingTransformer:
+) -> SAFormer:
     """A network with random weights: images [B, C, H, W] or frames [B, T, C, H, W] to [T, B, K].
 
         >>> create_model("saformer_4_384", depth=2, attention="ssa", **{"model.dwc.place": "none"})
@@ -45,10 +45,8 @@ def create_model(
         name: A preset, as `list_models` has them.
         num_classes: Classes K.
         timesteps: Timesteps T.
-        in_channels: Channels C of the input; by default those the preset is for: 2 of event frames,
-            1 of saformer_tiny, else 3.
-        image_size: Side of the input in pixels; by default what the preset is for: 128 of event
-            frames, 8 of saformer_tiny, else 32, and 224 with model.patch_size=16.
+        in_channels: Channels C of the input; by default those that the preset is for.
+        image_size: Side of the input in pixels; by default the one that the preset is for.
         overrides: Options and settings as on the command line: a group (`attention="ssa"`,
             `neuron="plif"`, `ablation="no_dwc"`), a setting of the model (`depth=2`), or any dotted
             name (`**{"neuron.tau": 1.5}`).
@@ -63,20 +61,20 @@ def create_model(
     changes = [_override(key, value) for key, value in overrides.items()]
     base = ["dataset=cifar10", "augment=none", f"model={name}", f"timesteps={timesteps}"]
     config = compose([*base, *changes])
-    channels, side = _usual_input(name, config.model.patch_size)
+    usual = config.model
     config.dataset.update(
         num_classes=num_classes,
-        in_channels=channels if in_channels is None else in_channels,
-        image_size=side if image_size is None else image_size,
+        in_channels=usual.in_channels if in_channels is None else in_channels,
+        image_size=usual.image_size if image_size is None else image_size,
         mean=[0.0],  # the network takes what it is given
         std=[1.0],
     )
     return build_backbone(check(config))
 
 
-def build_backbone(config: Config) -> SpikingTransformer:
+def build_backbone(config: Config) -> SAFormer:
     """The network of a configuration."""
-    return SpikingTransformer(
+    return SAFormer(
         config.model,
         config.attention,
         config.neuron,
@@ -113,12 +111,3 @@ def _typed(value: Any) -> str:
     if isinstance(value, str):
         return escape.override(value)
     return "null" if value is None else str(value)
-
-
-def _usual_input(name: str, patch_size: int) -> tuple[int, int]:
-    """Channels and side of what a preset is for."""
-    if name.endswith("_events"):
-        return 2, 128
-    if name == "saformer_tiny":
-        return 1, 8
-    return 3, 224 if patch_size == 16 else 32

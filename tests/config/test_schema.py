@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
 from saformer.config.check import setting_names, to_dict
 from saformer.config.files import conf_dir
-from saformer.config.schema import Config
+from saformer.config.schema import Config, defaults
+from saformer.dotted import leaves
 
 GROUPS = [
     (path.parent.name, path.stem)
@@ -111,3 +113,18 @@ def test_completion_of_an_option(tmp_path):
     options = sorted(path.stem for path in (conf_dir() / "dataset").glob("*.yaml"))
     assert {"cifar10", "digits"} < set(options)
     assert sorted(done.stdout.split()) == [f"dataset={option}" for option in options]
+
+
+def test_a_default_has_one_place():
+    """A file of conf/ that inherits from no other says only what differs from its dataclass."""
+    usual = leaves(defaults())
+    for group in ("attention", "augment", "dataset", "energy", "model", "neuron", "optimizer"):
+        for path in (ROOT / "conf" / group).glob("*.yaml"):
+            node = yaml.safe_load(path.read_text())
+            if "defaults" not in node:
+                repeated = [
+                    name
+                    for name, value in leaves({group: node}).items()
+                    if name in usual and usual[name] == value
+                ]
+                assert not repeated, f"{path.name}: {repeated}"

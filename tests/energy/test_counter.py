@@ -18,7 +18,7 @@ from saformer.models.attention.settings import Aggregate, ApplyTo, AttentionConf
 from saformer.models.neuron import MultiStepLeaky
 from saformer.models.settings import ModelConfig, NeuronConfig
 from saformer.models.spike_ops import SpikeMask, SpikeMatMul, SpikeSum
-from saformer.models.transformer import SpikingTransformer
+from saformer.models.transformer import SAFormer
 
 READINGS = list(itertools.product(WeightSource, Aggregate, ApplyTo))
 ABLATIONS = sorted(path.stem for path in (conf_dir() / "ablation").glob("*.yaml"))
@@ -65,7 +65,7 @@ def test_every_reading_of_sasa(reading):
     """Weights, axis and target of the mask: all counts equal the brute force."""
     weights, aggregate, apply_to = reading
     torch.manual_seed(0)
-    model = SpikingTransformer(
+    model = SAFormer(
         ModelConfig(name="small", dim=16, depth=1, num_heads=2, mlp_ratio=2, patch_size=2),
         AttentionConfig(weights=weights, aggregate=aggregate, apply_to=apply_to),
         NeuronConfig(),

@@ -23,7 +23,7 @@ from saformer.models.neuron import MultiStepLeaky
 from saformer.models.pooling import LeanMaxPool2d
 from saformer.models.settings import MemoryConfig, Recompute, SpikeStore
 from saformer.models.spike_ops import ResidualAdd
-from saformer.models.transformer import SpikingTransformer
+from saformer.models.transformer import SAFormer
 from saformer.runs.identity import defining
 
 PLAIN = MemoryConfig(spikes=SpikeStore.float)
@@ -72,7 +72,7 @@ def side(overrides: tuple[str, ...]) -> int:
 def network(backbone):
     """A network that spikes, with weights from seed 0 and what it keeps for the backward pass."""
 
-    def call(kept: MemoryConfig, *overrides: str) -> SpikingTransformer:
+    def call(kept: MemoryConfig, *overrides: str) -> SAFormer:
         model = backbone("model.dim=32", "model.num_heads=2", *overrides, memory=kept)
         return lively(model, side(overrides))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, OverrideParseException
@@ -17,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from saformer.config.check import setting_names, unknown_setting
 from saformer.config.files import conf_dir, own_conf_dir
+from saformer.config.schema import defaults
 from saformer.errors import SettingError
 from saformer.suggest import suggest
 
@@ -62,6 +64,8 @@ def _say_unread(own: Path) -> None:
 
 
 Plugins.instance().register(OwnOptions)
+# conf/train.yaml begins with it, so that a default has one place: the dataclass of the setting.
+ConfigStore.instance().store(name="schema", node=defaults())
 
 
 def compose(words: list[str], name: str = "train") -> DictConfig:

@@ -3,9 +3,9 @@
 Settings of data, models and energy have their dataclasses in those rooms.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, get_type_hints
 
 from saformer.data.settings import AugmentConfig, DatasetConfig
 from saformer.energy.settings import EnergyConfig
@@ -205,3 +205,22 @@ class Config:
             many = str(len(value) if isinstance(value, list) else value)
             ok = not many.isdecimal() or int(many) <= most
             require(ok, f"trainer.{name}", f"be at most {most}", value)
+
+
+def defaults(schema: type = Config) -> dict[str, Any]:
+    """What a setting is where no file of conf/ and no word says otherwise, as nested plain values.
+
+    Settings without a default, which conf/train.yaml and the options give, are left out.
+    """
+    plain: dict[str, Any] = {}
+    kinds = get_type_hints(schema)
+    for setting in fields(schema):
+        kind = kinds[setting.name]
+        if isinstance(kind, type) and is_dataclass(kind):
+            plain[setting.name] = defaults(kind)
+        elif setting.default is not MISSING:
+            value = setting.default
+            plain[setting.name] = value.value if isinstance(value, Enum) else value
+        elif setting.default_factory is not MISSING:
+            plain[setting.name] = setting.default_factory()
+    return plain

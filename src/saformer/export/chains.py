@@ -19,7 +19,7 @@ from saformer.models.layers import ConvBN, Layers, MaxPool
 from saformer.models.neuron import MultiStepLeaky
 from saformer.models.settings import Reset
 from saformer.models.spike_ops import ResidualAdd, SpikeMask, SpikeMatMul, SpikeMax, SpikeSum
-from saformer.models.transformer import SpikingTransformer
+from saformer.models.transformer import SAFormer
 
 NETWORK = "network"
 CONTAINER = "its layers are listed by themselves"
@@ -34,7 +34,7 @@ REASONS: dict[type[nn.Module], str] = {
 }
 # Of modules that compute something themselves, around the layers inside them.
 AROUND: dict[type[nn.Module], str] = {
-    SpikingTransformer: "shows an image T times, and takes the mean over places before the head",
+    SAFormer: "shows an image T times, and takes the mean over places before the head",
     AttentionBranch: "splits and joins heads, scales products, adds the DWC beside it",
     SpikeAggregation: "scales the sum to a mean",
 }
@@ -90,7 +90,7 @@ def _row(module: nn.Module) -> Iterator[nn.Module]:
         parts = list(module.children())
     elif isinstance(module, AttentionBranch):
         parts = [module.proj, *(module.dwc_series or ()), module.lif_out]
-    elif isinstance(module, SpikingTransformer):
+    elif isinstance(module, SAFormer):
         parts = [module.head_lif, module.head]
     else:
         yield module

@@ -209,6 +209,11 @@ class ModelConfig:
 
     name: str
     """Name shown in results."""
+    in_channels: int = field(default=3, metadata=at_least(1, most=1024))
+    """Channels C of the images that the preset is for: `create_model` takes them, a training does
+    not, which asks its dataset."""
+    image_size: int = field(default=32, metadata=at_least(1, most=16_384))
+    """Side in pixels of the images that the preset is for, likewise."""
     dim: int = field(metadata=at_least(1, most=16_384))
     """Embedding width D."""
     depth: int = field(metadata=at_least(1, most=1024))

@@ -1,4 +1,7 @@
-"""The backbone: encode, stem, blocks, head. Presets are configs (conf/model), not classes.
+"""The backbone, SAFormer: encode, stem, blocks, head.
+
+Presets are configurations of it (conf/model), not classes; so are the rivals, whose attention, stem
+and residual are settings.
 
 T timesteps, B batch, C image channels, D width, H W height and width, N = H*W tokens, K classes.
 """
@@ -29,8 +32,8 @@ from saformer.models.settings import (
 from saformer.models.stem import build_stem
 
 
-class SpikingTransformer(nn.Module):
-    """Spiking vision transformer: images to logits at every timestep, [T, B, K].
+class SAFormer(nn.Module):
+    """SAFormer (arXiv 2412.13553): images to logits at every timestep, [T, B, K].
 
     Takes float images [B, C, H, W], which are shown T times (direct encoding) or, with
     `model.encoding=rate`, turned into T random maps of spikes; or event frames [B, T, C, H, W]. An

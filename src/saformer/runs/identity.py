@@ -4,12 +4,9 @@ Every setting counts, but for those of place and speed, which change no result b
 run belongs to a row by what it was trained with, whatever its folder, its command or its machine.
 """
 
-from dataclasses import MISSING, fields, is_dataclass
-from enum import Enum
-from functools import cache
-from typing import Any, get_type_hints
+from typing import Any
 
-from saformer.config.schema import Config
+from saformer.config.schema import defaults
 from saformer.dotted import covers, leaves
 
 FREE = (
@@ -38,7 +35,7 @@ def defining(config: dict[str, Any], effective_batch: int | None = None) -> dict
         config: All settings as plain values.
         effective_batch: Images of an optimizer step, if it is known; computed otherwise.
     """
-    every = _defaults(Config) | leaves(config)
+    every = leaves(defaults()) | leaves(config)
     # A default of a whole node, `dataset.events: null`, says nothing where the node is there.
     nodes = {name.rpartition(".")[0] for name in every}
     kept = {
@@ -104,19 +101,3 @@ def _effective_batch(settings: dict[str, Any]) -> int | None:
             return None
         product *= factor
     return product
-
-
-@cache
-def _defaults(schema: type, prefix: str = "") -> dict[str, Any]:
-    """What a setting was for a run that is older than the setting: its default."""
-    found: dict[str, Any] = {}
-    kinds = get_type_hints(schema)
-    for one in fields(schema):
-        name, kind = prefix + one.name, kinds[one.name]
-        if isinstance(kind, type) and is_dataclass(kind):
-            found |= _defaults(kind, f"{name}.")
-        elif one.default is not MISSING:
-            found[name] = one.default.value if isinstance(one.default, Enum) else one.default
-        elif one.default_factory is not MISSING:
-            found[name] = one.default_factory()
-    return found

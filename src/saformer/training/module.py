@@ -14,7 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from saformer.config.schema import Config
 from saformer.create import build_backbone
-from saformer.models.transformer import SpikingTransformer
+from saformer.models.transformer import SAFormer
 from saformer.training.finite_module import FiniteModule
 from saformer.training.losses import classification_loss, mean_over_time
 from saformer.training.same_logits import SameLogits
@@ -33,7 +33,7 @@ class SAFormerModule(FiniteModule):
             evaluate.
     """
 
-    backbone: SpikingTransformer
+    backbone: SAFormer
 
     def __init__(self, config: Config, saved: dict[str, Any]) -> None:
         super().__init__()
