@@ -274,7 +274,8 @@ def test_eval_needs_a_checkpoint(cli, words):
     """Evaluation without a checkpoint, or with an empty one, says what to type."""
     code, _out, err = cli("eval", *words)
     assert err == (
-        "error: ckpt_path is not set: type ckpt_path=outputs/.../checkpoints/best.ckpt\n"
+        "error: ckpt_path is not set: type ckpt_path=RUN, the folder of a run, a checkpoint, or "
+        "latest\n"
     )
     assert code == 2
 

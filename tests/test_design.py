@@ -25,7 +25,7 @@ GROUND = {
         "ranges",
         "suggest",
     ),
-    *("checkpoint", "figure_style", "weights_file"),
+    *("checkpoint", "checkpoint_path", "figure_style", "weights_file"),
 }
 SETTINGS = {"data.settings", "energy.settings", "models.settings", "models.attention.settings"}
 RUN_FOLDERS = {"runs.columns", "runs.folder", "runs.identity", "runs.lock"}

@@ -40,10 +40,6 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         CheckpointError: There is no such file, it is damaged, or it is something else.
     """
     path = Path(path)
-    if path.is_dir():
-        inside = sorted(found for found in path.rglob("*.ckpt") if found.is_file())
-        hint = f"; did you mean {inside[0]}?" if inside else ""
-        raise CheckpointError(f"ckpt_path={path} is a folder, not a checkpoint file{hint}")
     if not path.exists():
         if str(path).startswith("ckpt_path="):
             raise CheckpointError(f"{path} is no file: name it here without ckpt_path=")

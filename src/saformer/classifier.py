@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from saformer.checkpoint import load_checkpoint, load_weights, saved_config
+from saformer.checkpoint_path import checkpoint_file
 from saformer.config.check import check
 from saformer.config.overrides import compose
 from saformer.config.restore import restore
@@ -84,7 +85,8 @@ def load(path: str | Path, trust: Collection[str] = ()) -> Classifier:
     `config` are this machine's, as in an evaluation.
 
     Args:
-        path: The checkpoint, as `outputs/NAME/RUN/checkpoints/best.ckpt`.
+        path: The checkpoint, as `outputs/NAME/RUN/checkpoints/best.ckpt`; the folder of its run,
+            which means the best one; or `latest`, the run below outputs/ that wrote one last.
         trust: Classes and modules of your own that it may import, as `synaptic.Synaptic`.
 
     Raises:
@@ -93,6 +95,7 @@ def load(path: str | Path, trust: Collection[str] = ()) -> Classifier:
             `trust` does not name.
     """
     try:
+        path = checkpoint_file(path)
         checkpoint = load_checkpoint(path)
         saved = saved_config(checkpoint)
         classifier = Classifier(check(restore(saved, compose([], "eval"), [], trust)))

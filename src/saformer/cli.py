@@ -1,7 +1,6 @@
-"""Entry points: a function for each of `saformer-train`, `-eval`, `-energy`, `-data`, `-table`,
-`-plot`, `-import` and `-export`.
+"""Entry points: `saformer COMMAND`, and a function for each, its alias `saformer-COMMAND`.
 
-Hydra composes what the first three do, and `saformer.runs.experiment` does it.
+Hydra composes what train, eval and energy do, and `saformer.runs.experiment` does it.
 
 Nothing is imported here that imports torch: help, `--cfg job` and tab completion must be instant.
 Whatever the user got wrong is answered in one line with exit code 2; our own faults keep their
@@ -26,15 +25,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from saformer.config.check import check
+from saformer import __version__
+from saformer.checkpoint_path import LATEST, TO_GO_ON, checkpoint_file, latest_run
+from saformer.config.check import check, literal
 from saformer.config.checkpoint_files import require_own_files
 from saformer.config.files import conf_dir
 from saformer.config.measured import require_measured
 from saformer.config.overrides import VERSION_BASE, at_home, explain, is_complaint
 from saformer.config.restore import restore
 from saformer.config.schema import Config
-from saformer.errors import SettingError, UserError
-from saformer.escape import lines
+from saformer.errors import SettingError, UserError, require
+from saformer.escape import lines, override
 from saformer.names import require_name
 from saformer.runs import cluster
 from saformer.runs.lock import held
@@ -45,6 +46,7 @@ from saformer.runs.sweep import (
     require_multirun,
     require_same_run,
 )
+from saformer.suggest import suggest
 
 # Why a file cannot be written: disk full, quota, limit, read-only, permission, a file in the way.
 NO_PLACE = {
@@ -64,12 +66,12 @@ def train() -> None:
 
 
 def evaluate() -> None:
-    """Evaluate a checkpoint: `saformer-eval ckpt_path=... [setting=value]`."""
+    """Evaluate a checkpoint: `saformer-eval RUN [setting=value]`."""
     _run("eval", _evaluate)
 
 
 def energy() -> None:
-    """Report the energy of a checkpoint: `saformer-energy ckpt_path=... [setting=value]`."""
+    """Report the energy of a checkpoint: `saformer-energy RUN [setting=value]`."""
     _run("energy", _energy)
 
 
@@ -102,10 +104,42 @@ def import_checkpoint() -> None:
 
 
 def export() -> None:
-    """A checkpoint as files for deployment: `saformer-export CHECKPOINT OUT`."""
+    """A checkpoint as files for deployment: `saformer-export RUN OUT`."""
     from saformer.commands.export import run
 
     _call(run)
+
+
+COMMANDS: dict[str, Callable[[], None]] = {
+    "train": train,
+    "eval": evaluate,
+    "energy": energy,
+    "data": data,
+    "table": table,
+    "plot": plot,
+    "import": import_checkpoint,
+    "export": export,
+}
+
+
+def main() -> None:
+    """Any of the commands: `saformer COMMAND ...`, which is `saformer-COMMAND ...`."""
+    name, *words = sys.argv[1:] or ["--help"]
+    if name == "--version":
+        print(f"saformer {__version__}")
+    elif name in ("--help", "-h"):
+        print("usage: saformer COMMAND [...], of which COMMAND --help says more\n")
+        for command in COMMANDS.values():
+            print(f"  {command.__doc__}".replace("`saformer-", "`saformer "))
+        print("\nRUN is the folder of a run, a checkpoint, or latest.")
+    elif name in COMMANDS:
+        # By its other name, which the further processes of a training are started with too.
+        sys.argv = [f"{sys.argv[0]}-{name}", *words]
+        COMMANDS[name]()
+    else:
+        known = ", ".join(COMMANDS)
+        hint = suggest(name, COMMANDS)
+        _stop(SettingError(f"there is no command '{name}'.{hint} Commands: {known}"))
 
 
 def _train(composed: DictConfig) -> float | tuple[float, ...]:
@@ -122,6 +156,8 @@ def _train_in(folder: Path, composed: DictConfig) -> float | tuple[float, ...]:
     require_name("name", config.name)
     require_measured(config)
     require_own_files(config.callbacks)
+    if config.ckpt_path is not None:
+        config.ckpt_path = str(checkpoint_file(config.ckpt_path, TO_GO_ON))
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         require_same_run(folder, config)  # a repeated sweep goes on in the folders of its jobs
     from saformer.runs import experiment
@@ -149,10 +185,14 @@ def _energy(composed: DictConfig) -> float:
 def _checkpoint(composed: DictConfig) -> tuple[Config, dict[str, Any]]:
     """The checkpoint that was named, and the settings it was trained with, as changed."""
     if not composed.ckpt_path:
-        raise SettingError("ckpt_path is not set: type ckpt_path=outputs/.../checkpoints/best.ckpt")
+        raise SettingError(
+            "ckpt_path is not set: type ckpt_path=RUN, the folder of a run, a checkpoint, or latest"
+        )
     from saformer.checkpoint import load_checkpoint, saved_config
 
-    checkpoint = load_checkpoint(composed.ckpt_path)
+    path = checkpoint_file(composed.ckpt_path)
+    checkpoint = load_checkpoint(path)
+    composed.ckpt_path = literal(str(path))
     typed = list(HydraConfig.get().overrides.task)
     return check(restore(saved_config(checkpoint), composed, typed)), checkpoint
 
@@ -161,6 +201,10 @@ def _run(config_name: str, task: Callable[[DictConfig], float | tuple[float, ...
     """Run `task` under Hydra and turn the user's mistakes into one line."""
     sys.argv[1:] = map(at_home, sys.argv[1:])
     _speak_in_any_locale()
+    try:
+        sys.argv[1:] = _with_checkpoint(config_name, sys.argv[1:])
+    except UserError as error:
+        _stop(error)
     if "${" in (here := os.getcwd()):  # Hydra would work in another, after the environment's words
         _stop(SettingError(f"{here}: a folder with ${{ in its name cannot be worked in: rename it"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that the wording is ours
@@ -203,6 +247,25 @@ def _run(config_name: str, task: Callable[[DictConfig], float | tuple[float, ...
         _stop(failure)
     if not whole:
         sys.exit(1)
+
+
+def _with_checkpoint(config_name: str, words: list[str]) -> list[str]:
+    """Words in which a checkpoint that comes first, or is `latest`, is an override of ckpt_path.
+
+    Raises:
+        SettingError: A job asks for `latest`: of its processes and starts each may find another.
+        CheckpointError: No run has a checkpoint.
+    """
+    first = words[0] if words and config_name != "train" else ""
+    if first and "=" not in first and not first.startswith(("-", "~")):
+        words = [f"ckpt_path={override(first)}", *words[1:]]
+    asked = f"ckpt_path={LATEST}"
+    if asked in words and not Path(LATEST).exists():
+        rule = "name a run in a job, whose processes and starts may each find another one"
+        require(not cluster.in_job(), "ckpt_path", rule, LATEST)
+        named = f"ckpt_path={override(str(latest_run()))}"
+        words = [named if word == asked else word for word in words]
+    return words
 
 
 def _leave_nothing(folder: Path) -> None:

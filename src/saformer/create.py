@@ -1,16 +1,15 @@
 """Networks by the name of their preset, in the words of the command line."""
 
 from dataclasses import fields
-from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Any
 
-from saformer import escape
 from saformer.config.check import check, setting_names
 from saformer.config.files import options
 from saformer.config.overrides import compose
 from saformer.config.schema import Config
 from saformer.errors import SettingError
+from saformer.escape import override
 from saformer.models.settings import ModelConfig
 from saformer.models.transformer import SAFormer
 from saformer.suggest import suggest
@@ -97,17 +96,4 @@ def _override(key: str, value: Any) -> str:
     elif key not in GROUPS and "." not in key:
         hint = suggest(key, [*of_model, *GROUPS, *setting_names()])
         raise SettingError(f"create_model knows no '{key}'.{hint}")
-    return f"{key}={_typed(value)}"
-
-
-def _typed(value: Any) -> str:
-    """A value as it is typed on the command line."""
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(_typed, value))}]"
-    if isinstance(value, dict):
-        return f"{{{','.join(f'{key}:{_typed(each)}' for key, each in value.items())}}}"
-    if isinstance(value, Enum):
-        value = value.value
-    if isinstance(value, str):
-        return escape.override(value)
-    return "null" if value is None else str(value)
+    return f"{key}={override(value)}"

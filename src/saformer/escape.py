@@ -10,8 +10,9 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
 from io import StringIO
-from typing import TextIO
+from typing import Any, TextIO
 
 UNQUOTED = re.compile(r"(?=[a-z]|.*/)([\w/.:-]|\$\{[\w:.]*\})+", re.ASCII | re.IGNORECASE)
 """What Hydra takes for a text without quotes: neither a number nor letters of other alphabets."""
@@ -83,8 +84,16 @@ def shell(words: Sequence[str]) -> str:
     return " ".join(shlex.quote(w) if w.isprintable() else f"$'{_coded(w)}'" for w in words)
 
 
-def override(value: str) -> str:
-    """A value that Hydra's parser reads as it is."""
+def override(value: Any) -> str:
+    """A value that Hydra's parser reads as it is: text, a number, null, a list or a dictionary."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(override, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{override(each)}' for key, each in value.items())}}}"
+    if isinstance(value, Enum):
+        value = value.value
+    if not isinstance(value, str):
+        return "null" if value is None else str(value)
     if UNQUOTED.fullmatch(value) and value.lower() not in CONSTANTS:
         return value
     # Its parser takes a backslash for an escape before a quote, and at the end.

@@ -249,14 +249,15 @@ def test_bad_checkpoints(train, cli):
     assert train("run")[0] == 0
     good = Path("run/checkpoints/last.ckpt")
     Path("cut.ckpt").write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    Path("nothing/deep").mkdir(parents=True)
+    Path("nothing/deep/cut.ckpt").touch()
     Path("empty.ckpt").touch()
     torch.save({"weights": torch.zeros(3)}, "foreign.ckpt")
     torch.save({"code": print}, "code.ckpt")
     cannot = "it is damaged or not a checkpoint; use another one of the same run"
     answers = {
         "missing.ckpt": "ckpt_path=missing.ckpt does not exist",
-        "run": "ckpt_path=run is a folder, not a checkpoint file; "
-        "did you mean run/checkpoints/best.ckpt?",
+        "nothing": "; did you mean nothing/deep/cut.ckpt?",
         "cut.ckpt": cannot,
         "empty.ckpt": cannot,
         "code.ckpt": cannot,

@@ -6,10 +6,10 @@ Unlike the other figures it needs the network, so only this file of them imports
 from pathlib import Path
 
 from saformer.checkpoint import load_checkpoint, saved_config
+from saformer.checkpoint_path import checkpoint_file
 from saformer.config.check import check
 from saformer.config.overrides import compose
 from saformer.config.restore import restore
-from saformer.errors import CheckpointError
 from saformer.runs import experiment
 
 
@@ -17,7 +17,7 @@ def draw(path: Path, settings: list[str], images: int, out: Path | None) -> list
     """Draw what a trained network does on the first test images.
 
     Args:
-        path: A run folder, of which the best checkpoint is taken, else the last; or a checkpoint.
+        path: A checkpoint, the folder of a run, or `latest`.
         settings: Overrides, as of `saformer-eval`.
         images: How many images.
         out: Where to; by default a new folder `plots-<time>` beside the checkpoint's run.
@@ -29,26 +29,9 @@ def draw(path: Path, settings: list[str], images: int, out: Path | None) -> list
         UserError: There is no checkpoint, it is damaged or does not fit the settings, or the test
             set has fewer images.
     """
-    chosen = _checkpoint(path)
+    chosen = checkpoint_file(path)
     checkpoint = load_checkpoint(chosen)
     composed = compose(settings, "eval")
     config = check(restore(saved_config(checkpoint), composed, settings))
     config.ckpt_path = str(chosen)
     return experiment.draw_spikes(config, checkpoint, images, out)
-
-
-def _checkpoint(path: Path) -> Path:
-    """The checkpoint of a run folder, or the one that was named.
-
-    Raises:
-        CheckpointError: There is none.
-    """
-    if not path.is_dir():
-        return path
-    for name in ("best", "last"):
-        if (found := path / "checkpoints" / f"{name}.ckpt").is_file():
-            return found
-    raise CheckpointError(
-        f"{path} has no checkpoints/best.ckpt or checkpoints/last.ckpt: name the folder of a run, "
-        "or a checkpoint"
-    )

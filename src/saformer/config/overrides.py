@@ -110,7 +110,7 @@ def explain(error: BaseException) -> str:
         return "a group takes the name of an option, as in logger=none, not null and no number"
     if isinstance(error, OverrideParseException):
         typed = error.override
-        if "=" not in typed and typed.endswith(".ckpt"):
+        if "=" not in typed and (typed.endswith(".ckpt") or os.path.isdir(typed)):
             return f"'{typed}' is not an override: type ckpt_path={typed}"
         if "missing EQUAL" in text:
             return f"'{typed}' is not an override: type {typed}=VALUE, or quote a value with spaces"

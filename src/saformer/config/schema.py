@@ -108,7 +108,7 @@ class Config:
     compile: bool
     """Compile the backbone in place with torch.compile, in training."""
     ckpt_path: str | None
-    """Checkpoint to resume from (train) or to evaluate (eval)."""
+    """Checkpoint to resume from (train) or to evaluate (eval): a file, a run folder, or latest."""
     data_dir: str
     """Folder that datasets lie in."""
     dataset: DatasetConfig
@@ -143,7 +143,7 @@ class Config:
     def __post_init__(self) -> None:
         require_ranges(self)
         require(self.name != "", "name", "not be empty: runs go into outputs/<name>", "''")
-        rule = "be null or a file: type ckpt_path=outputs/.../checkpoints/last.ckpt"
+        rule = "be null or name a checkpoint: type ckpt_path=outputs/NAME/RUN"
         require(self.ckpt_path != "", "ckpt_path", rule, "''")
         rule = "name at least one metric"
         require(len(self.objective) > 0, "objective", rule, self.objective)

@@ -222,6 +222,11 @@ def require_alone() -> None:
         )
 
 
+def in_job() -> bool:
+    """Whether Slurm or torchrun has started this process."""
+    return any(variable in os.environ for variable in NAMING)
+
+
 def in_batch_job() -> bool:
     """Whether this process belongs to a job that sbatch has queued, and that can be requeued."""
     return os.environ.get("ENVIRONMENT") == "BATCH" and "SLURM_JOB_ID" in os.environ
