@@ -28,6 +28,7 @@ def clean_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     GlobalHydra.instance().clear()
+    sys.modules.pop("mine", None)  # tests write modules of that name, each another one
     for number, handler in handlers.items():  # a command that was interrupted leaves deaf
         signal.signal(number, handler)
 

@@ -296,7 +296,8 @@ def test_the_commands_of_the_page_are_known(cli):
     """Each benchmark that docs/speed.md names is there, and each training composes."""
     for name in re.findall(r"python -m benchmarks\.(\w+)", PAGE):
         assert (ROOT / "benchmarks" / f"{name}.py").exists(), name
-    commands = re.findall(r"^python train\.py ([^#\n]*)", PAGE, re.MULTILINE)
+    trainings = r"^python (?:train\.py|-m benchmarks\.step_profile)([^#\n]*)"
+    commands = re.findall(trainings, PAGE, re.MULTILINE)
     assert commands
     for words in commands:
         code, out, err = cli("train", *words.split(), "--cfg", "job")

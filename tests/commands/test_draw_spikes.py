@@ -75,7 +75,8 @@ def test_the_best_checkpoint_of_a_run_is_drawn_beside_it(cli, run):
 
 def test_which_checkpoint_settings_and_images_are_drawn(run, monkeypatch, tmp_path):
     """The best, else the last, or the one named, under settings; the first test images in order."""
-    from saformer.commands.spikes import draw, figures
+    from saformer.commands.spikes import draw
+    from saformer.spikes import figures
 
     seen = []
     monkeypatch.setattr(figures, "write", lambda *args, **kwargs: seen.append(args) or [])
@@ -102,7 +103,7 @@ def test_which_checkpoint_settings_and_images_are_drawn(run, monkeypatch, tmp_pa
     ("words", "answer"),
     [
         (["nowhere"], "nowhere does not exist"),
-        (["empty"], "empty has no checkpoints/best.ckpt or checkpoints/last.ckpt: name the folder"),
+        (["empty"], "empty is a folder without checkpoints/best.ckpt or checkpoints/last.ckpt: name"),
         (["damaged.ckpt"], "ckpt_path=damaged.ckpt cannot be read ("),
         (["run", "--images", "0"], "--images must be "),
         (["run", "--images", "361"], "--images must be 1 to 360, the size of the test set of digi"),

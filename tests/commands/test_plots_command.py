@@ -10,8 +10,8 @@ import yaml
 from plot_runs import fabricate, leave_run
 
 from saformer import figure_style as style
-from saformer.commands import table as commands
 from saformer.commands.plot import KINDS
+from saformer.results import rows as table_rows
 from saformer.results.plots.curves import curves, read
 from saformer.results.settings import read_table
 
@@ -29,7 +29,7 @@ def made(tmp_path_factory) -> Path:
     """A folder with mine.yaml and its runs in outputs/, which also holds their rows."""
     folder = tmp_path_factory.mktemp("made")
     (folder / "mine.yaml").write_text(yaml.safe_dump(TABLE))
-    rows = commands.compose_rows("mine", read_table(folder / "mine.yaml"), [])
+    rows = table_rows.compose_rows("mine", read_table(folder / "mine.yaml"), [])
     fabricate(
         rows,
         folder / "outputs",

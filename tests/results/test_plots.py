@@ -20,8 +20,8 @@ from PIL import Image
 from plot_runs import fabricate
 
 from saformer import figure_style as style
-from saformer.commands import table as commands
 from saformer.errors import SettingError
+from saformer.results import rows as table_rows
 from saformer.results.plots.bars import bars
 from saformer.results.plots.labels import Labels
 from saformer.results.plots.pareto import front, pareto
@@ -31,6 +31,7 @@ from saformer.results.published import Figure as Known
 from saformer.results.published import Provenance, Source
 from saformer.results.settings import TableConfig, read_table
 from saformer.results.tables import Row, Table
+from saformer.runs.folder import find
 
 SECTIONS = [
     {"label": f"{name}, T = {steps}", "overrides": [f"dataset={name}", f"timesteps={steps}"]}
@@ -58,7 +59,7 @@ def composed(tmp_path_factory) -> tuple[TableConfig, list[Row]]:
     path = tmp_path_factory.mktemp("table") / "two.yaml"
     path.write_text(yaml.safe_dump(TABLE))
     config = read_table(path)
-    return config, commands.compose_rows("two", config, [])
+    return config, table_rows.compose_rows("two", config, [])
 
 
 def numbers(row: Row, seed: int) -> dict[str, float]:
@@ -72,7 +73,7 @@ def numbers(row: Row, seed: int) -> dict[str, float]:
 def table_of(composed, given=numbers) -> Table:
     config, rows = composed
     fabricate(rows, Path("outputs"), given)
-    return commands.collect("two", config, rows, Path("outputs"))
+    return table_rows.collect("two", config, rows, Path("outputs"))
 
 
 def panel(fig: Figure, title: str) -> Axes:
@@ -301,7 +302,7 @@ def test_published_points_have_their_sources(composed):
     assert peers(table, "cifar10", cited) == []
 
     fabricate([row], Path("outputs"), lambda row, seed: {"top1": 72.0, "energy": 1.0})
-    row.runs = {run.seed: run for run in commands.find(Path("outputs"))[0]}
+    row.runs = {run.seed: run for run in find(Path("outputs"))[0]}
     fig = pareto(table)
     (ax,) = fig.axes
     grey = [line.get_data() for line in ax.lines if line.get_label() == "published"]
@@ -422,7 +423,7 @@ def test_nothing_is_changed_for_others():
     code = (
         "import matplotlib, sys; rc = matplotlib.rcParams\n"
         "before = {name: rc[name] for name in rc if name != 'backend'}\n"  # asked for, it is chosen
-        "from saformer import style\nfrom saformer.results.plots import commands\n"
+        "from saformer import figure_style as style\nfrom saformer.commands import plot\n"
         "with style.printed(): assert rc['pdf.fonttype'] == 42\n"
         "assert before == {name: rc[name] for name in before}\n"
         "sys.exit('torch' in sys.modules or 'matplotlib.pyplot' in sys.modules)"

@@ -8,9 +8,9 @@ import yaml
 from small_table import SMALL, TABLE
 
 from saformer import escape
-from saformer.commands import table as commands
 from saformer.errors import SettingError
 from saformer.results import render
+from saformer.results import rows as table_rows
 from saformer.results.settings import read_table, table_names, table_path
 from saformer.results.tables import fill
 
@@ -20,14 +20,14 @@ def test_published_figures_stand_beside_ours():
     table = {**TABLE, "rows": [{"label": "mine", "published": "Spikformer-8-384"}]}
     rival = "dataset.name=imagenet"
     config = read_settings_of(table)
-    row = commands.compose_rows("t", config, [*SMALL, "timesteps=4", rival])[0]
+    row = table_rows.compose_rows("t", config, [*SMALL, "timesteps=4", rival])[0]
     drawn = render.grid(fill("t", config, [row], []))
     assert drawn.sections[0][1][0][-2:] == ["70.24 [1]", "7.73 [1], 12.4 [2], 5.97 [3]"]
     assert drawn.notes[0] == "[1] Spikformer, arXiv 2209.15425 (recalled, to be confirmed)"
     assert any("best epoch on the test set itself" in note for note in drawn.notes)
 
     config = read_settings_of({**TABLE, "rows": [{"label": "mine", "published": "SAFormer"}]})
-    row = commands.compose_rows("t", config, [*SMALL, "dataset.name=cifar10"])[0]
+    row = table_rows.compose_rows("t", config, [*SMALL, "dataset.name=cifar10"])[0]
     drawn = render.grid(fill("t", config, [row], []))
     assert drawn.sections[0][1][0][-2:] == [render.NONE] * 2
     assert any("SAFormer are not known here: if you hold the paper" in note for note in drawn.notes)
@@ -114,14 +114,14 @@ def test_a_table_file_that_is_wrong(cli, change, said):
 def test_every_shipped_table_composes(name):
     """Each row of each table in conf/paper is a training that passes the checks, and none twice."""
     config = read_table(table_path(name))
-    rows = commands.compose_rows(name, config, [])
+    rows = table_rows.compose_rows(name, config, [])
     assert all(row.missing == config.seeds for row in fill(name, config, rows, []).rows)
     assert len({json.dumps({**row.config, "name": ""}) for row in rows}) == len(rows)
 
 
 def test_runs_may_go_to_a_new_folder(tmp_path):
     """With --run the folder of --outputs need not be there; a file is refused."""
-    assert commands.require_folders("new", "", makes_runs=True) == Path("new")
+    assert table_rows.require_folders("new", "", makes_runs=True) == Path("new")
     Path("file").touch()
     with pytest.raises(SettingError, match="--outputs file is not a folder"):
-        commands.require_folders("file", "", makes_runs=True)
+        table_rows.require_folders("file", "", makes_runs=True)

@@ -16,8 +16,8 @@ import yaml
 from small_table import SMALL, TABLE
 
 from saformer.cli import train
-from saformer.commands import table as commands
 from saformer.results import render
+from saformer.results import rows as table_rows
 from saformer.results.settings import read_table, table_path
 from saformer.results.tables import Table, fill
 from saformer.runs.folder import find
@@ -49,7 +49,7 @@ def outputs(trained, tmp_path) -> Path:
 def collect(*settings: str, outputs: str = "outputs") -> Table:
     """The table of mine.yaml with its runs."""
     config = read_table(table_path("mine.yaml"))
-    rows = commands.compose_rows("mine", config, [*SMALL, *settings])
+    rows = table_rows.compose_rows("mine", config, [*SMALL, *settings])
     return fill("mine", config, rows, find(Path(outputs))[0])
 
 

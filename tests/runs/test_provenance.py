@@ -47,13 +47,13 @@ def test_uncommitted_changes_are_kept(checkout, tmp_path):
     assert state["untracked"] == ["src/package/new ä.py"]
     assert git_state(checkout)["dirty"] is True  # and without a file to keep them in
     git(checkout, "checkout", "--", ".")
-    git(checkout.parents[2], "apply", tmp_path / "git.diff")
+    git(checkout.parents[1], "apply", tmp_path / "git.diff")
     assert (checkout / "__init__.py").read_text() == "x = 2  # ä\n"
 
 
 def test_an_installed_package_is_not_taken_for_the_project_around_it(checkout, tmp_path):
     """A package in a virtual environment inside a repository does not get that one's commit."""
-    installed = checkout.parents[2] / ".venv" / "package"
+    installed = checkout.parents[1] / ".venv" / "package"
     installed.mkdir(parents=True)
     (installed / "__init__.py").write_text("")
     assert set(git_state(installed, tmp_path / "git.diff").values()) == {None}
