@@ -87,7 +87,7 @@ def main() -> None:
     room(ax, 0, 346, BLUE, "results/", "saformer-table\nsaformer-plot")
     room(ax, 1, 346, BLUE, "eval.py", "evaluate, or\nsaformer-energy")
     room(ax, 2, 346, BLUE, "classifier.py", "saformer.load for\nyour own code")
-    room(ax, 3, 346, BLUE, "export/", "saformer-export:\ntorch.export, NIR")
+    room(ax, 3, 346, BLUE, "export/", "saformer-export:\ntorch.export, ONNX")
     room(ax, 4, 346, BLUE, "interop/", "saformer-import: a rival's\ncheckpoint as ours")
     fig.savefig(OUT, metadata={"Software": None})
 

@@ -12,27 +12,25 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_everything_is_written_and_compared(cli, checkpoint, classifier, bytes_of):
-    """Program, graphs and facts are there; the program gives the logits of the checkpoint."""
+    """Both files and facts are there; the program gives the logits of the checkpoint."""
     code, out, err = cli("export", str(checkpoint("timesteps=2")), "new/deployed")
     assert (code, err) == (0, "")
     facts = json.loads(Path("new/deployed/export.json").read_text())
     assert facts["input"]["shape"] == ["B", 1, 8, 8] and facts["input"]["dtype"] == "uint8"
     assert facts["output"]["shape"] == ["B", 10]
     assert facts["inputs_compared"] == "16 test items of digits"
-    agreement = facts["program"]["against_the_checkpoint"]
+    agreement = facts["onnx"]["against_the_checkpoint"]
     assert agreement["inputs"] == 16 and agreement["largest"] > 0.05
     assert agreement["difference"] < 1e-2 and agreement["changed"] == 0
-    assert facts["program"]["against_the_folded_network"]["difference"] < 1e-5
+    for file, name in (("program", "model.pt2"), ("onnx", "model.onnx")):
+        assert facts[file]["file"] == name and Path("new/deployed", name).stat().st_size > 10_000
+        assert facts[file]["against_the_folded_network"]["inputs"] == 16
+        assert facts[file]["against_the_folded_network"]["difference"] < 1e-5
     assert all(layer["binary"] == 1 for layer in facts["neurons_give"])
     assert [x["layer"] for x in facts["weight_layers_take"] if x["binary"] < 1] == [
         "stem.stages.0.conv"
     ]
-    graphs = facts["nir"]["graphs"]
-    files = {path.name for path in Path("new/deployed/nir").iterdir()}
-    assert files == {graph["file"] for graph in graphs}
-    assert all(graph["differing"] < 1e-3 for graph in graphs)
-    assert "blocks.0.attn.gate" in facts["nir"]["left_out"]
-    assert facts["versions"]["nir"] and facts["config"]["timesteps"] == 2
+    assert facts["versions"]["onnx"] and facts["config"]["timesteps"] == 2
 
     program = torch.export.load("new/deployed/model.pt2").module()
     made = classifier("timesteps=2")
@@ -40,27 +38,67 @@ def test_everything_is_written_and_compared(cli, checkpoint, classifier, bytes_o
     with torch.no_grad():
         torch.testing.assert_close(program(x), made(x), rtol=0, atol=1e-2)
 
-    words = " ".join(out.split())
-    assert "uint8 [B, 1, 8, 8] -> logits [B, 10]" in words
-    assert "0 of 16 classes changed" in words
-    assert "12 of 12 neuron layers give" in words
-    assert "11 of 12 weight layers take; stem.stages.0.conv: real numbers" in words
-    assert "24 layers in 11 graphs" in words
-    assert "NIR has no product of two inputs" in words
+    first, *files, given, taken, last = out.splitlines()
+    assert first == (
+        "saformer_tiny on digits, T=2: uint8 [B, 1, 8, 8] -> logits [B, 10], "
+        "compared on 16 test items of digits"
+    )
+    for line, name in zip(files, ("model.pt2", "model.onnx"), strict=True):
+        assert re.fullmatch(
+            rf"new/deployed/{name}: logits up to \d+\.\d\d, largest \|difference\| \d\.\de[-+]\d\d "
+            r"to the network with BatchNorm folded, \d\.\de[-+]\d\d to the checkpoint; "
+            "0 of 16 classes changed",
+            line,
+        ), line
+    assert given.endswith("12 of 12 neuron layers give")
+    assert taken.endswith("11 of 12 weight layers take; stem.stages.0.conv: real numbers")
+    assert last.startswith("new/deployed/export.json")
 
 
-def test_without_nir_the_rest_is_written(cli, checkpoint, monkeypatch):
-    """One line says how to get the packages; the program is there, and data need not be."""
-    monkeypatch.setitem(sys.modules, "nirtorch", None)  # as if it were not installed
+@pytest.mark.parametrize(
+    ("package", "files", "answer"),
+    [
+        (
+            "onnxscript",
+            {"model.pt2", "export.json"},
+            "no ONNX, since onnxscript is not installed: pip install 'saformer[export]', and "
+            "export again to another folder",
+        ),
+        (
+            "onnxruntime",
+            {"model.pt2", "model.onnx", "export.json"},
+            "deployed/model.onnx: not compared, since onnxruntime is not installed",
+        ),
+    ],
+)
+def test_without_a_package_the_rest_is_written(
+    cli, checkpoint, monkeypatch, package, files, answer
+):
+    """One line says what is missing; the program is there, and data need not be."""
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     saved = checkpoint("timesteps=1", "dataset=cifar10", "augment=none", "dataset.root=gone")
     code, out, err = cli("export", str(saved), "deployed")
     assert (code, err) == (0, "")
-    assert "nirtorch is not installed: pip install 'saformer[export]'" in out
-    assert {path.name for path in Path("deployed").iterdir()} == {"model.pt2", "export.json"}
+    assert answer in out.splitlines()
+    assert {path.name for path in Path("deployed").iterdir()} == files
     facts = json.loads(Path("deployed/export.json").read_text())
-    assert facts["nir"] is None
+    assert facts["onnx"] == ({"file": "model.onnx"} if "model.onnx" in files else None)
     reason = "16 inputs of random bytes, since cifar10 cannot be read here"
     assert facts["inputs_compared"] == reason
+
+
+@pytest.mark.slow
+def test_random_spikes_are_said_to_be_others(cli, checkpoint):
+    """Rate coding draws in onnxruntime too, and the line says why its logits are others."""
+    saved = checkpoint("ablation=rate_coding", "timesteps=2")
+    code, out, err = cli("export", str(saved), "deployed")
+    assert (code, err) == (0, "")
+    program, onnx = (line for line in out.splitlines() if line.startswith("deployed/model."))
+    assert onnx.endswith("; its random spikes are others, drawn by onnxruntime")
+    assert "random" not in program
+    facts = json.loads(Path("deployed/export.json").read_text())
+    assert facts["program"]["against_the_folded_network"]["difference"] < 1e-5
+    assert facts["onnx"]["against_the_folded_network"]["difference"] > 1e-3
 
 
 def test_nothing_is_overwritten(cli, checkpoint):
@@ -105,17 +143,14 @@ def test_recordings_that_are_resized_must_be_there(cli, checkpoint):
     assert not Path("deployed").exists()
 
 
-@pytest.mark.slow
 def test_the_page_is_run(cli, checkpoint):
-    """The Python of docs/export.md runs on what the command wrote."""
-    assert cli("export", str(checkpoint()), "deployed")[0] == 0
-    blocks = re.findall(
-        r"^```python\n(.*?)^```",
-        (ROOT / "docs" / "export.md").read_text(),
-        re.MULTILINE | re.DOTALL,
-    )
+    """The Python of docs/export.md runs on what the command wrote, and both files agree."""
+    assert cli("export", str(checkpoint("timesteps=1")), "deployed")[0] == 0
+    page = (ROOT / "docs" / "export.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert len(blocks) == 2
+    scope: dict = {}
     for block in blocks:
-        scope: dict = {}
         exec(block, scope)
-    assert scope["spikes"].shape[1:] == (1, 64, 4, 4)
+    assert scope["classes"].shape == (16,)
+    assert (scope["classes"].numpy() == scope["logits"].argmax(1)).all()

@@ -2,11 +2,9 @@
 
 import argparse
 import json
-from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,21 +14,26 @@ from saformer.escape import say
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.export import ExportedProgram
 
     from saformer.config.schema import Config
     from saformer.export.check import Values
 
+Compared = Callable[[Callable[["Tensor"], "Tensor"]], dict[str, Any]]
+"""How far a network that was written is from the one it was made of, and from the checkpoint."""
 EPILOG = """\
   saformer-export outputs/NAME/RUN/checkpoints/best.ckpt deployed
 
   deployed/model.pt2     the whole network, for torch.export.load: bytes in, logits out
-  deployed/nir/*.nir     the chains of its layers that NIR can express
-  deployed/export.json   what goes in and out, what was compared, what NIR lacks
+  deployed/model.onnx    the same for onnxruntime and others; takes pip install 'saformer[export]'
+  deployed/export.json   what goes in and out, versions, what was compared
 
 OUT is a new folder, or an empty one: nothing is overwritten. docs/export.md says how to load them.
 """
 INPUTS = 16  # that are compared
 NAMED = 4  # layers that the terminal names; export.json has all
+ONNX = ("onnx", "onnxscript")  # what writing it takes
+RUNTIME = "onnxruntime"  # what running it takes
 
 
 def run(words: list[str]) -> int:
@@ -45,7 +48,7 @@ def run(words: list[str]) -> int:
     """
     parser = WordParser(
         "saformer-export",
-        description="Write a trained network for deployment: torch.export, and NIR graphs.",
+        description="Write a trained network for deployment: torch.export and ONNX.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -93,73 +96,77 @@ def export(checkpoint: Path, out: Path, trust: Collection[str] = ()) -> list[str
     x, source = _inputs(config)
     folded = fold_batch_norm(classifier)
     out.mkdir(parents=True, exist_ok=True)
-    path = out / "model.pt2"
-    save_program(export_program(folded, x), path)
-    program = torch.export.load(path).module()
-    same, exact = compare(classifier, program, x), compare(folded, program, x)
+
+    def compared(written: Callable[["Tensor"], "Tensor"]) -> dict[str, Any]:
+        return {
+            "against_the_checkpoint": asdict(compare(classifier, written, x)),
+            "against_the_folded_network": asdict(compare(folded, written, x)),
+        }
+
     taken, given = look(folded.backbone, folded.prepare(x))
+    program = export_program(folded, x)
+    path = out / "model.pt2"
+    save_program(program, path)
+    agreed = compared(torch.export.load(path).module())
+    onnx, told = _export_onnx(program, out / "model.onnx", compared)
     facts: dict[str, Any] = {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "checkpoint": str(checkpoint),
         "run_commit": _run_commit(checkpoint),
         "export_commit": git_state(Path(__file__).parents[1])["commit"],
-        "versions": versions() | _versions("nir", "nirtorch"),
+        "versions": versions(*ONNX, RUNTIME),
         "input": _contract(config, x),
         "output": {"shape": ["B", config.dataset.num_classes], "dtype": "float32"}
         | {"meaning": "logits, mean over the timesteps"},
         "inputs_compared": source,
-        "program": {
-            "file": path.name,
-            "against_the_checkpoint": asdict(same),
-            "against_the_folded_network": asdict(exact),
-        },
+        "program": {"file": path.name, **agreed},
+        "onnx": onnx,
         "weight_layers_take": [asdict(layer) for layer in taken],
         "neurons_give": [asdict(layer) for layer in given],
+        "config": to_dict(config),
     }
+    write_json(out / "export.json", facts)
     shape = ", ".join(map(str, facts["input"]["shape"]))
-    lines = [
-        f"{path}: {config.model.name} on {config.dataset.name}, T={config.timesteps}, "
-        f"uint8 [{shape}] -> logits [B, {config.dataset.num_classes}]",
-        f"  against the checkpoint on {source}: largest |difference| {same.difference:.1e} of "
-        f"logits up to {same.largest:.2f}, {same.changed} of {same.inputs} classes changed; "
-        f"against the folded network {exact.difference:.1e}",
-        f"  zeros and ones alone: {_binary(given, 'neuron layers give')}",
-        f"  zeros and ones alone: {_binary(taken, 'weight layers take')}",
+    return [
+        f"{config.model.name} on {config.dataset.name}, T={config.timesteps}: "
+        f"uint8 [{shape}] -> logits [B, {config.dataset.num_classes}], compared on {source}",
+        f"{path}: {_agreement(agreed)}",
+        *told,
+        f"zeros and ones alone: {_binary(given, 'neuron layers give')}",
+        f"zeros and ones alone: {_binary(taken, 'weight layers take')}",
+        f"{out / 'export.json'}: all of this in full",
     ]
-    nir, told = _export_nir(folded.backbone, folded.prepare(x), out / "nir")
-    write_json(out / "export.json", {**facts, "nir": nir, "config": to_dict(config)})
-    return [*lines, *told, f"{out / 'export.json'}: all of this in full"]
 
 
-def _export_nir(
-    backbone: Any, x: "Tensor", folder: Path
+def _export_onnx(
+    program: "ExportedProgram", path: Path, compared: Compared
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """What export.json and the terminal are told of NIR."""
-    from saformer.export.chains import split
-    from saformer.export.nir import missing, write_chains
+    """Write the program as ONNX and run it: what export.json and the terminal are told of it."""
+    from saformer.export.onnx import missing, run_onnx, save_onnx
+    from saformer.export.program import draws
 
-    if missing():
-        names = ", ".join(missing())
+    if lacks := missing(*ONNX):
         return None, [
-            f"no NIR graphs, since {names} is not installed: pip install 'saformer[export]', and "
-            "export again to another folder"
+            f"no ONNX, since {' and '.join(lacks)} is not installed: pip install "
+            "'saformer[export]', and export again to another folder"
         ]
-    folder.mkdir()
-    parts = split(backbone)
-    written = write_chains(backbone, parts.chains, x[:4], folder)
-    layers = sum(len(graph.layers) for graph in written)
-    differing = max(graph.differing for graph in written)
-    difference = max(graph.difference for graph in written)
-    lines = [
-        f"{folder}: {layers} layers in {len(written)} graphs",
-        f"  read again and run beside the network: {differing:.2%} of the values of a graph differ "
-        f"at most, largest |difference| {difference:.1e}",
-        "left out, since NIR cannot express it:",
-    ]
-    for why, count in Counter(parts.left_out.values()).most_common():
-        lines.append(f"  {count:3}  {why}")
-    graphs = [asdict(graph) for graph in written]
-    return {"folder": folder.name, "graphs": graphs, "left_out": parts.left_out}, lines
+    save_onnx(program, path)
+    if missing(RUNTIME):
+        return {"file": path.name}, [f"{path}: not compared, since {RUNTIME} is not installed"]
+    agreed = compared(run_onnx(path))
+    others = f"; its random spikes are others, drawn by {RUNTIME}" if draws(program) else ""
+    return {"file": path.name, **agreed}, [f"{path}: {_agreement(agreed)}{others}"]
+
+
+def _agreement(agreed: dict[str, Any]) -> str:
+    """How far a file is from the network with its BatchNorm folded, and from the checkpoint."""
+    network, checkpoint = agreed["against_the_folded_network"], agreed["against_the_checkpoint"]
+    return (
+        f"logits up to {checkpoint['largest']:.2f}, largest |difference| "
+        f"{network['difference']:.1e} to the network with BatchNorm folded, "
+        f"{checkpoint['difference']:.1e} to the checkpoint; {checkpoint['changed']} of "
+        f"{checkpoint['inputs']} classes changed"
+    )
 
 
 def _binary(layers: "list[Values]", what: str) -> str:
@@ -218,13 +225,3 @@ def _run_commit(checkpoint: Path) -> str | None:
         return commit
     except (OSError, ValueError, LookupError, TypeError):
         return None
-
-
-def _versions(*names: str) -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    return found

@@ -1,5 +1,5 @@
-"""A trained network as files that need none of this package: torch.export and NIR.
+"""A trained network as files that need none of this package: torch.export and ONNX.
 
-`program` writes the whole network as one program of PyTorch, `chains` says which of its layers NIR
-can express, `nir` writes those, `replay` runs what was written, and `commands` is the command line.
+`program` writes the whole network as one program of PyTorch, `onnx` the same for other runtimes,
+and `check` compares what was written with the network.
 """

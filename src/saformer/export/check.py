@@ -28,10 +28,13 @@ class Agreement:
     """Inputs that the second puts into another class."""
 
 
-def compare(first: nn.Module, second: nn.Module, x: Tensor) -> Agreement:
+def compare(
+    first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Tensor], x: Tensor
+) -> Agreement:
     """Hold the logits [B, K] of two networks against each other.
 
-    Random spikes of rate coding are drawn alike for both; the generators are left as they were.
+    Random spikes of rate coding are drawn alike for both, where PyTorch draws them; its generators
+    are left as they were.
     """
     logits = []
     for network in (first, second):

@@ -28,7 +28,16 @@ def export_program(network: nn.Module, x: Tensor) -> ExportedProgram:
         # About membranes of stock neurons, which are empty between forward passes.
         warnings.filterwarnings("ignore", message="The tensor attribute")
         batch = Dim("batch", min=1)
-        return torch.export.export(network, (pair,), dynamic_shapes=({0: batch},), strict=False)
+        program = torch.export.export(network, (pair,), dynamic_shapes=({0: batch},), strict=False)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it names files of this machine
+    return program
+
+
+def draws(program: ExportedProgram) -> bool:
+    """Whether a program draws random numbers, as rate coding does."""
+    tags = (getattr(node.target, "tags", ()) for node in program.graph.nodes)
+    return any(torch.Tag.nondeterministic_seeded in of_one for of_one in tags)
 
 
 def save_program(program: ExportedProgram, path: Path) -> None:

@@ -105,10 +105,14 @@ def git_state(package: Path, diff: Path | None = None) -> dict[str, Any]:
     }
 
 
-def versions() -> dict[str, str | None]:
-    """Versions of Python and of the packages that shape the result, read without importing them."""
+def versions(*more: str) -> dict[str, str | None]:
+    """Versions of Python and of the packages that shape the result, read without importing them.
+
+    Args:
+        more: Further packages.
+    """
     found: dict[str, str | None] = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *more):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
