@@ -7,6 +7,7 @@ line style says too, for grey print.
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from math import lcm
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,9 @@ COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
 LINES = ("-", "--", "-.", ":", (0, (6, 1)))
 DISTINCT = len(MARKERS)
-"""So many things can be told apart in one figure."""
+"""So many things can be told apart in one figure, in grey print too."""
+LOOKS = lcm(len(MARKERS), len(COLOURS))
+"""So many pairs of a marker and a colour there are, before `look` begins anew."""
 GREY, FAINT = "0.4", "0.9"
 
 SETTINGS: dict[Any, Any] = {

@@ -103,7 +103,7 @@ def test_which_checkpoint_settings_and_images_are_drawn(run, monkeypatch, tmp_pa
     ("words", "answer"),
     [
         (["nowhere"], "nowhere does not exist"),
-        (["empty"], "empty is a folder without checkpoints/best.ckpt or checkpoints/last.ckpt: name"),
+        (["empty"], "ckpt_path=empty is a folder without checkpoints/best.ckpt or"),
         (["damaged.ckpt"], "ckpt_path=damaged.ckpt cannot be read ("),
         (["run", "--images", "0"], "--images must be "),
         (["run", "--images", "361"], "--images must be 1 to 360, the size of the test set of digi"),

@@ -1,17 +1,17 @@
 """Accuracy over energy: every row of a table, the Pareto front, and what is published."""
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from string import ascii_lowercase
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.transforms import Transform
 
 from saformer import figure_style as style
 from saformer.errors import SettingError
-from saformer.results.plots.labels import Labels
 from saformer.results.plots.peers import Peer, peers
 from saformer.results.plots.points import (
     ENERGY,
@@ -28,14 +28,16 @@ from saformer.results.tables import Table
 
 FEW, FEWER = 20, 8  # points in half the width of a page, and in a figure for a column
 RATIO = 8  # largest over smallest energy, from which on the axis is logarithmic
-EDGE = 0.97  # of the width of a panel: from there on lie accuracies without an energy
-ROOM = 1.15  # of its width, that they get
+STEP, COLUMNS = 0.04, 6
+"""Right of a panel stand accuracies without an energy, in columns of so much of its width."""
 MARKS = (
     "Line: Pareto front of the means; filled markers are on it: no other network of the panel is "
     "as accurate with less energy, or more accurate with as much."
 )
-PUBLISHED = " Grey: published; energies are under the conventions of their sources."
-DASHES = " Dashes at the right edge: accuracies without an energy."
+PUBLISHED = " Letters: published; energies are under the conventions of their sources."
+ASIDE = " Letters right of a panel: accuracies without an energy."
+Looks = dict[tuple[str, str], dict[str, Any]]
+"""Colour and marker of each section and label."""
 
 
 def front(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
@@ -61,69 +63,92 @@ def front(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
 
 
 def pareto(table: Table) -> Figure:
-    """Test accuracy over estimated energy, a panel for each dataset.
-
-    Points are named where their names find room, and numbered otherwise.
+    """Test accuracy over estimated energy, a panel for each dataset, a legend below.
 
     Raises:
-        SettingError: No row has both, or their energies do not compare.
+        SettingError: No row has both, their energies do not compare, or there are more rows than
+            markers and colours tell apart.
     """
     shown = [point for point in points(table) if point.energy.values]
     if not shown:
         raise SettingError(f"no run of table {table.name} has counted energy: energy=exact counts")
-    fig, placed = _draw(table, shown, numbered=False)
-    return fig if placed else _draw(table, shown, numbered=True)[0]
-
-
-def _draw(table: Table, shown: list[Point], numbered: bool) -> tuple[Figure, bool]:
-    """The figure, and whether its labels are where they should be."""
     groups = by_dataset(shown)
     cited: dict[str, int] = {}
     known = {dataset: peers(table, dataset, cited) for dataset in groups}
+    letters = _letters([peer for of in known.values() for peer in of])
     sections = list(dict.fromkeys(point.row.section for point in shown))
     if all(len({point.row.section for point in group}) == 1 for group in groups.values()):
         sections = []  # the titles of the panels name them
-    key = _key(shown, [peer.method for of in known.values() for peer in of], sections)
-    numbers = {label: str(number) for number, label in enumerate(key, start=1)}
-    names = numbers if numbered else {label: label for label in key}
+    looks, legends = _looks(table.name, shown, sections)
 
     fig, axes = _panels({name: len(groups[name]) + len(known[name]) for name in groups})
-    labels = []
     for dataset, group in groups.items():
         only = "" if sections else group[0].row.section
         axes[dataset].set_title(f"{only} ({dataset})" if only else dataset)
-        factor = _panel(axes[dataset], group, known[dataset], sections)
-        labels.append(_labels(axes[dataset], group, known[dataset], factor, names))
+        _panel(axes[dataset], group, known[dataset], looks, letters)
 
-    explained = [
-        Line2D([], [], visible=False, label=f"{numbers[label]}  {text}")
-        for label, text in key.items()
-        if numbered
-    ]
-    handles = [
-        Line2D([], [], **style.look(i, line=False), label=section)
-        for i, section in enumerate(sections)
-    ]
     marks = MARKS
-    if energies := [peer.energy for of in known.values() for peer in of]:
-        cross = "x" if any(energies) else "_"
-        handles.append(Line2D([], [], color=style.GREY, marker=cross, ls="", label="published"))
-        marks += PUBLISHED + DASHES * (None in energies)
+    if letters:
+        texts = [f"{letter}  {text}" for text, letter in letters.items()]
+        legends.append([Line2D([], [], visible=False, label=text) for text in texts])
+        marks += PUBLISHED
+        marks += ASIDE * any(peer.energy is None for of in known.values() for peer in of)
     if without := len(points(table)) - len(shown):
         marks += f" Not drawn: {without} rows whose energy was not counted."
-    style.foot(fig, [explained, handles], caption(table, shown, marks, True, cited))
-    fig.draw_without_rendering()  # the layout must stand before labels find their places
-    return fig, all([one.place() for one in labels])
+    style.foot(fig, legends, caption(table, shown, marks, True, cited))
+    return fig
 
 
-def _key(shown: list[Point], methods: list[str], sections: list[str]) -> dict[str, str]:
-    """What each label stands for: with its section, where it has but one of several."""
-    texts = {}
+def _looks(name: str, shown: list[Point], sections: list[str]) -> tuple[Looks, list[list[Line2D]]]:
+    """The look of each point by its section and label, and the legends that explain them.
+
+    A label has a marker and a colour. Where labels stand in several sections of a panel, the colour
+    is that of the section instead.
+
+    Args:
+        name: Name of the table.
+        shown: The points.
+        sections: Those that the titles of the panels do not name.
+    """
+    stand: dict[str, list[str]] = {}
     for point in shown:
-        of = {other.row.section for other in shown if other.label == point.label}
-        alone = sections and len(of) == 1 and point.row.section
-        texts[point.label] = f"{point.row.section}: {point.label}" if alone else point.label
-    return texts | {method: method for method in methods if method not in texts}
+        stand.setdefault(point.label, []).append(point.row.section)
+    labels = list(stand)
+    crossed = bool(sections) and any(len(set(within)) > 1 for within in stand.values())
+    _enough(name, "labels", len(labels), style.DISTINCT if crossed else style.LOOKS)
+    _enough(name, "sections", len(sections) * crossed, len(style.COLOURS))
+    looks: Looks = {}
+    for label, within in stand.items():
+        for section in within:
+            looks[section, label] = style.look(labels.index(label), line=False)
+            if crossed:
+                looks[section, label]["color"] = style.COLOURS[sections.index(section)]
+    if not crossed:
+        named = {label: f"{within[0]}: {label}" for label, within in stand.items()}
+        texts = named if sections else dict(zip(labels, labels, strict=True))
+        return looks, [[_entry(looks[stand[label][0], label], texts[label]) for label in labels]]
+    shapes = [_entry(looks[stand[label][0], label] | {"color": "black"}, label) for label in labels]
+    colours = [_entry({"color": style.COLOURS[i]}, text) for i, text in enumerate(sections)]
+    return looks, [shapes, colours]
+
+
+def _enough(name: str, things: str, count: int, most: int) -> None:
+    if count > most:
+        raise SettingError(
+            f"table {name} has {count} {things}, and a figure tells {most} apart: describe them in "
+            "tables of their own"
+        )
+
+
+def _entry(look: Mapping[str, Any], text: str) -> Line2D:
+    """An entry of a legend: a marker, or a line where a look has none."""
+    return Line2D([], [], **{"linewidth": 3.0, **look}, label=text)
+
+
+def _letters(known: list[Peer]) -> dict[str, str]:
+    """A letter for each published network, by what the legend says of it."""
+    texts = dict.fromkeys(peer.text() for peer in known)
+    return {text: ascii_lowercase[i % 26] * (1 + i // 26) for i, text in enumerate(texts)}
 
 
 def _panels(crowds: dict[str, int]) -> tuple[Figure, dict[str, Axes]]:
@@ -151,8 +176,10 @@ def _panels(crowds: dict[str, int]) -> tuple[Figure, dict[str, Axes]]:
     return fig, axes
 
 
-def _panel(ax: Axes, group: list[Point], known: list[Peer], sections: list[str]) -> float:
-    """Draw one dataset; returns the factor from mJ to the unit of its energy axis."""
+def _panel(
+    ax: Axes, group: list[Point], known: list[Peer], looks: Looks, letters: dict[str, str]
+) -> None:
+    """Draw one dataset."""
     energies = [point.energy.mean or 0.0 for point in group]
     every = [*energies, *(peer.energy for peer in known if peer.energy is not None)]
     unit, factor = ENERGY.unit(every)
@@ -167,7 +194,7 @@ def _panel(ax: Axes, group: list[Point], known: list[Peer], sections: list[str])
         label="front",
     )
     for i, point in enumerate(group):
-        look = style.look(sections.index(point.row.section) if sections else 0, line=False)
+        look = looks[point.row.section, point.label]
         ax.errorbar(
             energies[i] * factor,
             accuracies[i],
@@ -179,13 +206,15 @@ def _panel(ax: Axes, group: list[Point], known: list[Peer], sections: list[str])
             zorder=3,
             **look,
         )
-    grey: dict[str, Any] = {"color": style.GREY, "label": "published"}
+    aside = sorted((p for p in known if p.energy is None), key=lambda peer: peer.accuracy)
     for peer in known:
-        if peer.energy is None:
-            side = ax.get_yaxis_transform()  # across in parts of the panel, up in percent
-            ax.plot([EDGE, 1], [peer.accuracy] * 2, transform=side, **grey)
-        else:
-            ax.plot(peer.energy * factor, peer.accuracy, "x", **grey)
+        letter = letters[peer.text()]
+        if peer.energy is not None:
+            _letter(ax, letter, peer.energy * factor, peer.accuracy, ax.transData)
+        else:  # across in parts of the panel, up in percent
+            # Next to each other, so that neighbours in accuracy do not cover each other.
+            x = 1 + STEP * (1 + aside.index(peer) % COLUMNS)
+            _letter(ax, letter, x, peer.accuracy, ax.get_yaxis_transform())
     ax.margins(0.12, 0.15)
     least_span(ax, "y")
     if min(every) > 0 and max(every) / min(every) > RATIO:
@@ -196,39 +225,10 @@ def _panel(ax: Axes, group: list[Point], known: list[Peer], sections: list[str])
     ax.set_xlabel(energy_label(unit, convention(group)))
     ax.set_ylabel("test accuracy (%)")
     style.light_grid(ax)
-    return factor
 
 
-def _labels(
-    ax: Axes, group: list[Point], known: list[Peer], factor: float, names: dict[str, str]
-) -> Labels:
-    ours = [((p.energy.mean or 0.0) * factor, p.accuracy.mean or 0.0) for p in group]
-    crosses = [(p.energy * factor, p.accuracy, p) for p in known if p.energy is not None]
-    dashes = [peer for peer in known if peer.energy is None]
-    ax.set_ylim(ax.get_ylim())
-    ax.set_xlim(ax.get_xlim())  # before places are told by it, because it is found when asked for
-    right = _across(ax, ROOM if dashes else 1)
-    ax.set_xlim(right=right)
-    best = [ours[i] for i in front(*zip(*ours, strict=True))]
-    bars = []
-    for (x, y), (next_x, next_y) in pairwise(best):
-        bars += [((x, y), (next_x, y)), ((next_x, y), (next_x, next_y))]
-    for (x, y), point in zip(ours, group, strict=True):
-        across, up = (point.energy.std or 0) * factor, point.accuracy.std or 0
-        bars += [((x - across, y), (x + across, y)), ((x, y - up), (x, y + up))]
-    edge = _across(ax, EDGE)
-    bars += [((edge, peer.accuracy), (right, peer.accuracy)) for peer in dashes]
-    return Labels(
-        ax,
-        [*ours, *((x, y) for x, y, _ in crosses)],
-        [*(names[p.label] for p in group), *(p.text(names[p.method]) for _, _, p in crosses)],
-        ["black"] * len(ours) + [style.GREY] * len(crosses),
-        [(edge, peer.accuracy) for peer in dashes],
-        [peer.text(names[peer.method]) for peer in dashes],
-        bars,
-    )
-
-
-def _across(ax: Axes, part: float) -> float:
-    """Where on the energy axis a part of the width of a panel is."""
-    return float(ax.transData.inverted().transform(ax.transAxes.transform((part, 0)))[0])
+def _letter(ax: Axes, letter: str, x: float, y: float, transform: Transform) -> None:
+    """A letter in the place of a marker; the limits of the axes make room for it as for one."""
+    ax.plot(x, y, "", transform=transform, label="published")
+    text = ax.text(x, y, letter, transform=transform, ha="center", va="center")
+    text.set(color=style.GREY, zorder=4)

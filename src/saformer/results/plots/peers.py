@@ -21,9 +21,9 @@ class Peer:
     energy: float | None
     sources: tuple[int, ...]
 
-    def text(self, name: str) -> str:
-        """A label with the numbers of the sources."""
-        return f"{name} [{', '.join(map(str, self.sources))}]"
+    def text(self) -> str:
+        """Its name with the numbers of the sources."""
+        return f"{self.method} [{', '.join(map(str, self.sources))}]"
 
 
 def peers(table: Table, dataset: str, cited: dict[str, int]) -> list[Peer]:
