@@ -28,17 +28,16 @@ MIB = 2**20
 
 
 class Trainee:
-    """A network with its optimizer and one batch, on which it is trained again and again.
+    """A network with its optimizer and one batch, which is trained on, on a GPU if there is one.
 
     Args:
         name: Of the network.
         case: What is trained.
-        on: Where it runs; the GPU if there is one.
     """
 
-    def __init__(self, name: str, case: Case, on: torch.device | None = None) -> None:
+    def __init__(self, name: str, case: Case) -> None:
         torch.manual_seed(0)
-        on, config = on or device(), composed(case)
+        on, config = device(), composed(case)
         self.bf16 = case.bf16
         network = NETWORKS[name].build(case)
         self.module, self.between = network.module.to(on).train(), network.between

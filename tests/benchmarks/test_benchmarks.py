@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import lif, operations, report, scaling_figure, train_step, trainee
+from benchmarks import lif, report, scaling_figure, train_step
 from benchmarks.networks import NETWORKS, Case, StockLoop
 from benchmarks.trainee import MIB, Trainee, free_mib, measure_peak, status
 from saformer.models.neuron import MultiStepLeaky, build_neuron
@@ -237,17 +237,6 @@ def test_one_layer_is_measured_on_the_device_of_the_others(benchmark, monkeypatc
         assert layer.beta.is_meta
 
 
-def test_operations_are_those_of_the_processor(monkeypatch):
-    """`operations` trains on the CPU also where the other benchmarks take a GPU."""
-    seen = []
-    monkeypatch.setattr(
-        operations, "Trainee", lambda *words: seen.append(Trainee(*words)) or seen[0]
-    )
-    monkeypatch.setattr(trainee, "device", lambda: torch.device("meta"))
-    assert sum(operations.measure("identity", small(), 1).values()) > 0
-    assert seen[0].x.device.type == "cpu"
-
-
 def test_the_clock_waits_for_the_gpu(monkeypatch):
     """The time of a layer ends when the device is done with it, not when it is queued."""
     waited = []
@@ -292,11 +281,18 @@ def test_the_page_knows_every_row():
     assert rows == [entry.label for entry in NETWORKS.values()]
 
 
-def test_the_commands_of_the_page_are_known(cli):
-    """Each benchmark that docs/speed.md names is there, and each training composes."""
-    for name in re.findall(r"python -m benchmarks\.(\w+)", PAGE):
+def test_the_commands_of_the_pages_are_known():
+    """Each benchmark that README and docs name as a command is there."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    named = {n for p in pages for n in re.findall(r"python -m benchmarks\.(\w+)", p.read_text())}
+    assert len(named) >= 9
+    for name in named:
         assert (ROOT / "benchmarks" / f"{name}.py").exists(), name
-    trainings = r"^python (?:train\.py|-m benchmarks\.step_profile)([^#\n]*)"
+
+
+def test_the_profiles_of_the_page_compose(cli):
+    """Each profile that docs/speed.md names is of a training that composes."""
+    trainings = r"^python -m benchmarks\.step_profile([^#\n]*)"
     commands = re.findall(trainings, PAGE, re.MULTILINE)
     assert commands
     for words in commands:
@@ -313,14 +309,13 @@ def test_the_small_benchmarks_run(benchmark):
         "data": ("--images", "64", "--batch", "32", "--rounds", "1"),
         "energy": ("--batch-sizes", "1", "--rounds", "1"),
         "lif": (*lif, "--malloc", "default"),
-        "operations": ("--steps", "1", "--networks", "ours", "sj"),
     }
     for name, words in commands.items():
         out, folder = benchmark(name, *words)
         file = f"{name}_default_malloc" if name == "lif" else name
         assert "┃" in out and f"{file}.json" in out
         found = result(folder, file)
-        assert found["steps" if name == "operations" else "rounds"] == 1
+        assert found["rounds"] == 1
 
 
 @pytest.mark.parametrize("file", ["train_step", "train_step_events"])
