@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from saformer.runs.provenance import git_state, machine, versions
+from saformer.terminal import console
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -37,11 +37,11 @@ def machine_kind(facts: dict[str, Any]) -> str:
 
 
 def table(header: list[str], rows: list[list[Any]]) -> None:
-    """Print rows under a header; without a terminal rich would squeeze them into 80 columns."""
+    """Print rows under a header."""
     grid = Table(*header)
     for row in rows:
         grid.add_row(*map(str, row))
-    Console(width=None if sys.stdout.isatty() else 140).print(grid)
+    console().print(grid)
 
 
 def results_folder(facts: dict[str, Any] | None = None) -> Path:

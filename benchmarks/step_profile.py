@@ -21,7 +21,6 @@ import snntorch as snn
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import Profiler
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 from torch.autograd.profiler import record_function
@@ -34,6 +33,7 @@ from saformer.config.schema import Config
 from saformer.errors import SettingError, require
 from saformer.models.block import Block
 from saformer.models.spike_ops import SpikeMatMul
+from saformer.terminal import console
 from saformer.training.callbacks.meter import compile_seconds
 
 SETTINGS = (
@@ -175,7 +175,7 @@ class StepProfile(Callback):
             f"where a step goes, forward and backward, in % ({self.steps} more steps, "
             f"{1e3 * with_profiler:.1f} ms each with the profiler)"
         )
-        Console(width=None if sys.stdout.isatty() else 100).print(as_table(shares))
+        console().print(as_table(shares))
         print(
             "share of the floor, convolutions and matrix products alone: "
             f"{100 * floor / with_profiler:.1f} %"

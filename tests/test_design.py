@@ -24,6 +24,7 @@ GROUND = {
         "plugins",
         "ranges",
         "suggest",
+        "terminal",
     ),
     *("checkpoint", "checkpoint_path", "figure_style", "weights_file"),
 }

@@ -21,7 +21,10 @@ COLUMN, PAGE = 3.4, 7.0
 """Widths in inches: a column of a page, and all of its text."""
 SIZE = 8
 """Of all text, in points: the least that is read easily in print."""
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000")
+BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#e69f00", "#009e73", "#cc79a7"
+SKY, VERMILION, BLACK, YELLOW = "#56b4e9", "#d55e00", "#000000", "#f0e442"
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK)
+"""Of what may be thin; yellow is seen in areas alone."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
 LINES = ("-", "--", "-.", ":", (0, (6, 1)))
 DISTINCT = len(MARKERS)

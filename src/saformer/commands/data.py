@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
@@ -29,6 +28,7 @@ from saformer.data.settings import DatasetConfig
 from saformer.errors import DataError, SettingError
 from saformer.escape import plain, say
 from saformer.suggest import suggest
+from saformer.terminal import console
 
 EXAMPLES = """\
   list                             every dataset: its state, size and folder
@@ -111,8 +111,7 @@ def _list(configs: list[Config], mirror: str) -> int:
             caches = decimal(size) if size else ""
         place = Text(plain(str(folder or "")))
         table.add_row(Text(dataset.name), state, usage, place, caches)
-    # A table that is cut to a width is of no use to who reads it from a file.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    console().print(table)
     return 0
 
 

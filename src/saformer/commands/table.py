@@ -9,8 +9,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
-
 from saformer.commands.words import WordParser, names_and_settings
 from saformer.errors import SettingError
 from saformer.escape import plain, say
@@ -21,6 +19,7 @@ from saformer.results.runner import run_missing
 from saformer.results.settings import table_names
 from saformer.results.tables import Table
 from saformer.runs.folder import shown
+from saformer.terminal import console
 
 EXAMPLES = """\
   digits                     what of the table is there, and the command for every missing run
@@ -83,11 +82,10 @@ def _parse(words: list[str]) -> argparse.Namespace:
 
 
 def _print(table: Table) -> None:
-    # A table that is cut to a width is of no use to who reads it from a file.
-    console = Console(width=None if sys.stdout.isatty() else 240)
-    console.print(render.terminal(table))
+    terminal = console()
+    terminal.print(render.terminal(table))
     for line in _below(table):
-        console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
+        terminal.print(plain(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _below(table: Table) -> Iterator[str]:

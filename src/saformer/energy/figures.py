@@ -18,9 +18,10 @@ from matplotlib.ticker import LogFormatter
 from saformer.energy.conventions import Counted
 from saformer.energy.costs import FP32, Cost
 from saformer.energy.table import Kind, LayerTable
+from saformer.figure_style import BLUE, COLOURS, ORANGE, YELLOW
 
-MAC, AC = "#0072b2", "#e69f00"
-STAGES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000", "#f0e442")
+MAC, AC = BLUE, ORANGE
+STAGES = (*COLOURS, YELLOW)
 STYLES = ("-", "--", "-.", ":")
 NOTE = "estimated arithmetic energy on 45 nm constants, not measured"
 

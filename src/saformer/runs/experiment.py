@@ -18,7 +18,6 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from rich.console import Console
 
 from saformer.checkpoint import (
     load_checkpoint,
@@ -40,6 +39,7 @@ from saformer.runs.provenance import git_state, versions, write_run_json
 from saformer.runs.quiet import quiet
 from saformer.runs.resume import is_done, put_aside, require_average, start_point, stoppable
 from saformer.runs.sweep import require_same_run
+from saformer.terminal import console
 from saformer.training.callbacks.checkpoint import WholeCheckpointIO, best_checkpoint, require_disk
 from saformer.training.callbacks.draws import OwnDraws
 from saformer.training.callbacks.energy import EnergyMonitor
@@ -170,9 +170,7 @@ def report_energy(config: Config, checkpoint: dict[str, Any]) -> float:
     if monitor.table is not None and getattr(rank_zero_only, "rank", 0) == 0:
         from saformer.energy import report
 
-        # Without a terminal rich would squeeze the tables into 80 columns.
-        console = Console(width=None if sys.stdout.isatty() else 120)
-        console.print(*report.terminal(monitor.table, config.energy), sep="\n", markup=False)
+        console().print(*report.terminal(monitor.table, config.energy), sep="\n", markup=False)
     _tell(scores, words, os.path.relpath(monitor.folder))
     return scores["energy/total_mJ"]
 

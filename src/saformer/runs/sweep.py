@@ -101,7 +101,7 @@ class Multirun(Callback):
         Returns:
             Whether all of them did what they should.
         """
-        from rich.console import Console  # late, because every command imports this file
+        from saformer.terminal import console  # late, because every command imports this file
 
         found = {job.number: job for job in find_jobs(self.folder)} | self.refused
         jobs = [job for _, job in sorted(found.items())]
@@ -109,7 +109,7 @@ class Multirun(Callback):
             jobs = [job for job in jobs if job.number < self.total]
         if not jobs:  # whatever stopped it stopped it before the first
             return True
-        Console(width=None if Console().is_terminal else 160).print(as_table(jobs))
+        console().print(as_table(jobs))
         for job in jobs:
             if job.results is None:
                 reason = job.failure or "it was cut off"

@@ -22,7 +22,7 @@ from saformer import figure_style as style
 from saformer.spikes.record import SAMPLED, Attention, Kind, Layer, Recording
 
 Array = NDArray[Any]
-ON, OFF, TINT = "#0072b2", "#d55e00", "#009e73"
+ON, OFF, TINT = style.BLUE, style.VERMILION, style.GREEN
 LINE = 0.15  # inches a line of text takes
 GAP = 0.1  # inches between panels
 PANEL, SMALL = 0.9, 0.55  # inches: side of a map, and of one of many
