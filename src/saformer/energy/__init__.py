@@ -22,10 +22,10 @@ __all__ = [
 ]
 
 HOMES = {
+    "axes": ("EnergyError",),
     "conventions": ("apply", "preset"),
     "costs": ("cost_model",),
     "counter": ("Counter", "count", "coverage"),
-    "fold": ("EnergyError",),
     "table": ("LayerTable",),
 }
 
