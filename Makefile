@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test test-slow test-slurm coverage lint types
+.PHONY: train test test-slow test-slurm coverage lint types docs
 
 train: .venv/ready ## train the default: saformer_tiny on digits
 	$(BIN)/python train.py $(ARGS)
@@ -25,6 +25,9 @@ lint: .venv/ready-dev
 
 types: .venv/ready-dev
 	$(BIN)/mypy
+
+docs: .venv/ready-dev ## the site, into site/; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .venv/ready: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
