@@ -7,6 +7,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+import saformer
 
 ROOT = Path(__file__).parents[1]
 SHORT = (
@@ -28,6 +31,12 @@ def wheel(tmp_path_factory) -> Path:
     run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT, cwd=folder)
     (wheel,) = folder.glob("saformer-*.whl")
     return wheel
+
+
+def test_the_citation_has_the_version():
+    """CITATION.cff names the version that is installed."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == saformer.__version__
 
 
 @pytest.mark.slow
