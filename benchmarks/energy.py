@@ -70,7 +70,8 @@ class Ours:
 def flop_counter(model: nn.Module, x: Tensor) -> float:
     with FlopCounterMode(display=False) as flops:
         model(x)
-    return flops.get_total_flops() / 2 / len(x)
+    total: int = flops.get_total_flops()
+    return total / 2 / len(x)
 
 
 def spikingjelly(*kinds: type) -> Run:
@@ -78,7 +79,8 @@ def spikingjelly(*kinds: type) -> Run:
         counters = [kind() for kind in kinds]
         with DispatchCounterMode(counters):
             model(x)
-        return sum(counter.get_total() for counter in counters[:2]) / len(x)
+        total: float = sum(counter.get_total() for counter in counters[:2])
+        return total / len(x)
 
     return run
 
@@ -95,7 +97,7 @@ def neurobench(model: nn.Module, x: Tensor) -> float:
     predictions = wrapped(x)
     counted = SynapticOperations()(wrapped, predictions, (x, None))
     wrapped.cleanup_hooks()
-    return counted["Effective_MACs"] + counted["Effective_ACs"]
+    return float(counted["Effective_MACs"] + counted["Effective_ACs"])
 
 
 def syops(model: nn.Module, x: Tensor) -> None:

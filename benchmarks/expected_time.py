@@ -50,7 +50,8 @@ def macs(config: Config) -> int:
     network = build_backbone(replace(config, timesteps=1)).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, *sizes))
-    return config.timesteps * counter.get_total_flops() // 2
+    flops: int = counter.get_total_flops()
+    return config.timesteps * flops // 2
 
 
 def main() -> None:

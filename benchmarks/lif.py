@@ -70,7 +70,8 @@ class SpikingJelly:
 def ours(backend: Backend) -> Callable[[Tensor], Tensor]:
     """The same neuron on one of our backends."""
     layer = MultiStepLeaky(beta=BETA, threshold=THRESHOLD, reset_mechanism="zero", backend=backend)
-    return layer.to(device()).__call__
+    call: Callable[[Tensor], Tensor] = layer.to(device()).__call__
+    return call
 
 
 def seconds(layer: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor) -> float:

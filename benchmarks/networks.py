@@ -207,7 +207,8 @@ class ViT(nn.Module):
         folded = steps[: self.steps].flatten(0, 1)
         tokens = self.patches(folded).flatten(2).transpose(1, 2) + self.position
         y: Tensor = self.head(self.encoder(tokens).mean(1))
-        return y.unflatten(0, (self.steps, -1))
+        y = y.unflatten(0, (self.steps, -1))
+        return y
 
 
 @dataclass(frozen=True)

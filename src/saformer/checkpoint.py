@@ -47,7 +47,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         require_regular(path)
         require_whole(path)
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         require_dense(checkpoint)
     except PermissionError:
         raise CheckpointError(

@@ -51,7 +51,8 @@ class Classifier(nn.Module):
         Raises:
             ValueError: The input has another shape, an image is neither, or a value is NaN.
         """
-        return self.backbone(self.prepare(x)).mean(0)
+        logits: Tensor = self.backbone(self.prepare(x))
+        return logits.mean(0)
 
     def prepare(self, x: Tensor) -> Tensor:
         """What the backbone takes: scaled as in training, and normalised."""

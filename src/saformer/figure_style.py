@@ -166,7 +166,8 @@ def renderer(fig: Figure) -> RendererAgg:
     """What measures text."""
     canvas = fig.canvas
     assert isinstance(canvas, FigureCanvasAgg)
-    return canvas.get_renderer()
+    found: RendererAgg = canvas.get_renderer()
+    return found
 
 
 def light_grid(ax: Axes, axis: Literal["both", "x", "y"] = "both") -> None:

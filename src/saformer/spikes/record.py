@@ -189,4 +189,5 @@ class _Recorder:
 
 def _square(x: Tensor) -> Tensor:
     """[B, h, N] -> [B, h, H, W]; images here are square."""
-    return x.unflatten(-1, (math.isqrt(x.shape[-1]), -1)).cpu()
+    square: Tensor = x.unflatten(-1, (math.isqrt(x.shape[-1]), -1))
+    return square.cpu()
