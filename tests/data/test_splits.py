@@ -130,6 +130,7 @@ def test_peer_last10_is_what_spikingjelly_takes():
 
 def test_peer_last10_equals_the_code_it_is_named_after():
     """SpikingJelly's own function puts the same items of a sorted folder into the test set."""
+    pytest.importorskip("spikingjelly")  # it wants Python 3.11
     from spikingjelly.datasets import split_to_train_test_set
 
     names, labels = recordings(37, classes=3)
