@@ -113,6 +113,7 @@ class PlainFormatter(logging.Formatter):
     """Writes each line of a message as `plain` has it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
+        """The formatted message, each line of it printable."""
         return lines(super().formatMessage(record))
 
 

@@ -46,6 +46,7 @@ class OwnOptions(SearchPathPlugin):
     """Lets Hydra look into `own_conf_dir` behind the folder that a command names."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add the `conf/` of the current folder behind the package's."""
         read = [str(one.path).removeprefix("file://") for one in search_path.get_path()]
         own = own_conf_dir() if str(conf_dir()) in read else None  # and not for another program
         if own is not None:

@@ -204,14 +204,17 @@ class Row:
 
     @property
     def name(self) -> str:
+        """Dotted name of the layer in its network."""
         return self.layer.name
 
     @property
     def kind(self) -> Kind:
+        """What kind of layer it is."""
         return self.layer.kind
 
     @property
     def stage(self) -> str:
+        """Part of the network that the layer belongs to."""
         return self.layer.stage
 
     @property

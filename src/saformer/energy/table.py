@@ -141,10 +141,12 @@ class LayerTable:
 
     @property
     def samples(self) -> int:
+        """Samples B that were counted."""
         return self.layers[0].samples if self.layers else 0
 
     @property
     def timesteps(self) -> int:
+        """Timesteps T of the network: the most that any layer ran through."""
         return max((layer.timesteps for layer in self.layers), default=0)
 
     @property

@@ -38,6 +38,7 @@ class MLP(nn.Module):
         self.layers = Layers(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The stream [T, B, D, H, W] to what is added to it, of the same shape."""
         y: Tensor = self.layers(x)
         return y
 
@@ -57,6 +58,7 @@ class Block(nn.Module):
         self.mlp_add = ResidualAdd()
 
     def forward(self, x: Tensor) -> Tensor:
+        """The stream [T, B, D, H, W] to the next block's, of the same shape."""
         if self.attn is not None and self.attn_add is not None:
             x = self.attn_add(x, self.attn(x))
         x = self.mlp_add(x, self.mlp(x))

@@ -48,6 +48,7 @@ class PatchEmbedding(nn.Module):
         self.add = ResidualAdd()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Spikes [T, B, C_in, H, W] to sums of two spikes [T, B, C, H/s, W/s]."""
         x = self.before(x)
         x = self.add(self.main(x), self.skip(x))
         return x

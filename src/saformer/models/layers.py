@@ -53,6 +53,7 @@ class ConvBN(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Input [T, B, C_in, H, W] to [T, B, C_out, H/stride, W/stride]."""
         y: Tensor = self.bn(self.conv(x.flatten(0, 1))).unflatten(0, x.shape[:2])
         return y
 
@@ -69,6 +70,7 @@ class MaxPool(nn.Module):
         self.pool = LeanMaxPool2d(kernel_size=3, stride=stride, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Input [T, B, C, H, W] to [T, B, C, H/stride, W/stride]."""
         y: Tensor = self.pool(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         return y
 
@@ -83,6 +85,7 @@ class Layers(nn.Sequential):
     recompute = False
 
     def forward(self, x: Tensor) -> Tensor:
+        """Input [T, B, ...] to what the last layer gives."""
         return in_turn(self, x, self.recompute and self.training)
 
 

@@ -46,14 +46,17 @@ class Law:
 
     @property
     def hard(self) -> bool:
+        """Whether a spike sets the membrane to zero."""
         return self.reset is Reset.hard
 
     @property
     def soft(self) -> bool:
+        """Whether a spike takes the threshold off the membrane."""
         return self.reset is Reset.soft
 
     @property
     def reset_has_gradient(self) -> bool:
+        """Whether gradients flow through the spike of a hard reset."""
         return self.hard and not self.detach_reset
 
 

@@ -112,6 +112,7 @@ class MultiStepLeaky(snn.Leaky):  # type: ignore[misc]  # snnTorch has no types
         return on_kernels and type(self) is MultiStepLeaky
 
     def forward(self, x: Tensor) -> Tensor:
+        """Input [T, ...] to spikes of the same shape, from a zero membrane at every call."""
         backend = self._backend_for(x)
         if backend is Backend.loop:
             return self._loop(x)

@@ -15,6 +15,7 @@ class LeanMaxPool2d(nn.MaxPool2d):
     """nn.MaxPool2d with the same results and gradients, to the bit."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Input [B, C, H, W] to the maxima of its windows."""
         # Compiled, the pooling is the compiler's, and so is what to keep.
         if not torch.is_grad_enabled() or torch.compiler.is_compiling():
             y: Tensor = super().forward(x)

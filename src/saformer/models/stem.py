@@ -69,6 +69,7 @@ class SpikingPatchStem(nn.Module):
         self.add = ResidualAdd()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images [T, B, C, H, W] to the stream [T, B, D, H/p, W/p], p the patch size."""
         x = self.stages(x)
         x = self.add(x, self.position(x))
         return x
@@ -98,5 +99,6 @@ class PreActivationStem(nn.Module):
         self.stages = Layers(*stages)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images [T, B, C, H, W] to the stream [T, B, D, H/p, W/p], p the patch size."""
         y: Tensor = self.stages(x)
         return y

@@ -131,6 +131,7 @@ class SAFormer(nn.Module):
         return x.transpose(0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images [B, C, H, W] or event frames [B, T, C, H, W] to logits [T, B, K]."""
         # Compiled, the compiler chooses what to keep.
         learns = self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling()
         with self.keeper.keeping() if self.keeper and learns else nullcontext():

@@ -49,6 +49,7 @@ class Figure:
 
     @property
     def empty(self) -> bool:
+        """Whether it says nothing but names."""
         return all(v is None for v in (self.params_M, self.top1, self.ops_G, self.energy_mJ))
 
 

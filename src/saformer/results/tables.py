@@ -27,6 +27,7 @@ class Cell:
 
     @property
     def mean(self) -> float | None:
+        """Mean over the seeds; None without any."""
         return mean(self.values.values()) if self.values else None
 
     @property
@@ -61,10 +62,12 @@ class Row:
 
     @property
     def name(self) -> str:
+        """Its label, behind the heading that it stands under."""
         return f"{self.section}: {self.label}" if self.section else self.label
 
     @property
     def missing(self) -> list[int]:
+        """Seeds without a run that came to its end."""
         return [seed for seed in self.seeds if seed not in self.runs]
 
     def goes_on(self, seed: int) -> bool:

@@ -36,6 +36,7 @@ class Run:
 
     @property
     def seed(self) -> int:
+        """Seed of the run."""
         return int(self.config["seed"])
 
     def goes_on(self) -> bool:

@@ -175,6 +175,7 @@ class Job:
 
     @property
     def log(self) -> Path:
+        """File that its log is in."""
         return self.folder / "train.log"
 
     @property
@@ -191,6 +192,7 @@ class Job:
 
     @property
     def status(self) -> str:
+        """How it ended, in a word: done, refused, failed or cut off."""
         if self.results is not None:
             return "done"
         if self.refusal:

@@ -39,5 +39,6 @@ class SpikeAggregation(nn.Module):
         )
 
     def forward(self, w: Tensor) -> Tensor:
+        """Spikes [T, B, h, d, N] to a mask of spikes, of size one along `dim`."""
         mask: Tensor = self.lif(self.reduce(w, self.dim) * self.scale)
         return mask

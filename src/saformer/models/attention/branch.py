@@ -59,6 +59,7 @@ class AttentionBranch(nn.Module, ABC):
         """Spikes [T, B, D, H, W] to what attention makes of them, and to the DWC's input u."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """The stream [T, B, D, H, W] to what is added to it, of the same shape."""
         y, u = self.attend(self.lif_in(x))
         if self.dwc_parallel is not None and self.lif_parallel is not None:
             y = self.lif_parallel(y + self.dwc_parallel(u))

@@ -65,6 +65,7 @@ class OverBatch(nn.Module):
         self.lif = lif
 
     def forward(self, x: Tensor) -> Tensor:
+        """Input [T, B, ...] to spikes of the same shape."""
         y: Tensor = self.lif(x.flatten(0, 1))
         y = y.unflatten(0, x.shape[:2])
         return y

@@ -32,10 +32,12 @@ class Point:
 
     @property
     def dataset(self) -> str:
+        """Name of the dataset."""
         return str(self.row.config["dataset"]["name"])
 
     @property
     def timesteps(self) -> int:
+        """Timesteps T."""
         return int(self.row.config["timesteps"])
 
 

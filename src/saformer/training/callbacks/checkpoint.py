@@ -94,6 +94,7 @@ class RunCheckpoint(ModelCheckpoint):
             super().on_train_epoch_end(trainer, pl_module)
 
     def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
+        """Whether a score is among those to keep; of equally good epochs the later one is."""
         if current is None or len(self.best_k_models) < self.save_top_k or self.save_top_k == -1:
             return super().check_monitor_top_k(trainer, current)
         before = self.best_k_models[self.kth_best_model_path]
