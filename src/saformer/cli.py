@@ -7,7 +7,6 @@ Whatever the user got wrong is answered in one line with exit code 2; our own fa
 traceback.
 """
 
-import argparse
 import atexit
 import errno
 import io
@@ -32,7 +31,13 @@ from saformer.config.check import check, literal
 from saformer.config.checkpoint_files import require_own_files
 from saformer.config.files import conf_dir
 from saformer.config.measured import require_measured
-from saformer.config.overrides import VERSION_BASE, at_home, explain, is_complaint
+from saformer.config.overrides import (
+    VERSION_BASE,
+    at_home,
+    explain,
+    is_complaint,
+    let_help_be_lazy,
+)
 from saformer.config.restore import restore
 from saformer.config.schema import Config
 from saformer.errors import SettingError, UserError, require
@@ -206,7 +211,7 @@ def _run(config_name: str, task: Callable[[DictConfig], float | tuple[float, ...
         sys.argv[1:] = _with_checkpoint(config_name, sys.argv[1:])
     except UserError as error:
         _stop(error)
-    _let_help_be_lazy()
+    let_help_be_lazy()
     if "${" in (here := os.getcwd()):  # Hydra would work in another, after the environment's words
         _stop(SettingError(f"{here}: a folder with ${{ in its name cannot be worked in: rename it"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that the wording is ours
@@ -299,23 +304,6 @@ def _speak_in_any_locale() -> None:
     """Print "?" for what the terminal cannot show, rather than fail at the end of a run."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
-
-
-def _let_help_be_lazy() -> None:
-    """Let argparse take a help that is no text until it is printed, as Hydra 1.3 gives one.
-
-    From Python 3.14 on argparse reads the help of an option when the option is added, and refuses
-    that of `--shell-completion`: github.com/facebookresearch/hydra/issues/3121.
-    """
-    check_help = getattr(argparse._ActionsContainer, "_check_help", None)
-    if check_help is None:
-        return
-
-    def check_text(parser: argparse.ArgumentParser, action: argparse.Action) -> None:
-        if isinstance(action.help, str):
-            check_help(parser, action)
-
-    setattr(argparse.ArgumentParser, "_check_help", check_text)  # noqa: B010  # a private name
 
 
 def _keep_compiled() -> None:

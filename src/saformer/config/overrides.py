@@ -1,5 +1,6 @@
 """What the user typed: overrides composed by Hydra, and Hydra's complaints in plain words."""
 
+import argparse
 import logging
 import os
 import re
@@ -152,3 +153,20 @@ def _no_option(group: str, option: str, text: str) -> str:
     if option in PLUGINS:
         listed += f". It comes with: pip install {PLUGINS[option]}"
     return f"{group} has no option '{option}'.{suggest(option, options)}{listed}"
+
+
+def let_help_be_lazy() -> None:
+    """Let argparse take a help that is no text until it is printed, as Hydra 1.3 gives one.
+
+    From Python 3.14 on argparse reads the help of an option when the option is added, and refuses
+    that of `--shell-completion`: github.com/facebookresearch/hydra/issues/3121.
+    """
+    check_help = getattr(argparse._ActionsContainer, "_check_help", None)
+    if check_help is None:
+        return
+
+    def check_text(parser: argparse.ArgumentParser, action: argparse.Action) -> None:
+        if isinstance(action.help, str):
+            check_help(parser, action)
+
+    setattr(argparse.ArgumentParser, "_check_help", check_text)  # noqa: B010  # a private name
