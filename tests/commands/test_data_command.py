@@ -279,7 +279,7 @@ def test_list_shows_every_state(cli, cifar, monkeypatch):
 def test_fetch_of_what_is_not_fetched(cli):
     """Shipped and simulated data say so; manual steps are told, and are not yet done."""
     assert cli("data", "fetch", "digits") == (
-        0, "digits is shipped with the package: there is nothing to fetch.\n", "",
+        0, "The package contains digits: there is nothing to fetch.\n", "",
     )  # fmt: skip
     assert cli("data", "fetch", "digits_events")[0] == 0
     code, out, err = cli("data", "fetch", "dvs128_gesture", "imagenet")

@@ -139,7 +139,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(few, config):
         read(config, timesteps=4)
     assert str(error.value) == (
         f"{ROOT}: expected 60 simulated recordings, found 1 (the first missing: 0/digit_1.aedat). "
-        "Move it away, or set dataset.root to a new folder: they are simulated again."
+        "Move the folder away, or set dataset.root to a new one: they are simulated again."
     )
     assert files() == {f"{ROOT}/0/digit_0.aedat": b"mine"}
     assert [path.name for path in Path("data").iterdir()] == ["digits_events"]

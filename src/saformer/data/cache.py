@@ -1,9 +1,9 @@
-"""Arrays that are built from the user's files once, and found again by what made them.
+"""Build arrays from the user's files once, and find them again by the settings that made them.
 
-A cache is a folder `<name>-<key>` of arrays and a `meta.json`. It is built in a temporary folder
-beside it, under a lock, and renamed when whole, so that whatever stops a build, and however many
-start it at once, there is either a whole cache or none. The key is a digest of everything that
-shapes the content: a changed setting never meets an old cache.
+A cache is a folder `<name>-<key>` of arrays and a `meta.json`. A process builds it in a temporary
+folder under a lock, and renames the folder when it is complete. So a cache is either complete or
+absent, even if a build is killed or several processes start it at once. The key is a digest of all
+settings that determine the content, so a run with changed settings never uses an old cache.
 """
 
 import errno
@@ -28,23 +28,23 @@ from saformer.errors import DataError, require
 log = logging.getLogger(__name__)
 
 META = "meta.json"
-FORMAT = 1  # raise it when builders write something else for the same key
+FORMAT = 1  # increase it when builders write other content for the same key
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 Facts = dict[str, Any]
 
 
 def fingerprint(sizes: Iterable[tuple[str, int]]) -> str:
-    """Digest of items by name, size and order, since what is made of them is found by its place."""
+    """Hash items by name, size and order; the order matters because caches are read by position."""
     text = "\n".join(f"{name} {size}" for name, size in sizes)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def cache_dir_of(config: DatasetConfig) -> Path:
-    """The folder of all caches of a dataset that has one.
+    """The folder of all caches of a dataset.
 
     Raises:
-        SettingError: There is none.
+        SettingError: `dataset.cache_dir` is not set.
     """
     rule = f"be a folder, since {config.name} is read from a cache"
     require(config.cache_dir is not None, "dataset.cache_dir", rule, "null")
@@ -52,19 +52,19 @@ def cache_dir_of(config: DatasetConfig) -> Path:
 
 
 def cache_folder(cache_dir: Path, name: str, key: Facts) -> Path:
-    """The folder of a cache, whether it is built or not.
+    """The folder of a cache; it need not exist.
 
     Args:
         cache_dir: Folder of all caches.
         name: Beginning of the folder's name, for people.
-        key: Everything that shapes the content, as plain values.
+        key: All values that determine the content, as plain values.
     """
     text = json.dumps({"format": FORMAT, **key}, sort_keys=True)
     return cache_dir / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def is_built(folder: Path) -> bool:
-    """Whether the cache is whole: every file is there with the size it was written with."""
+    """Whether the cache is complete: every file exists with the size that `meta.json` records."""
     try:
         files = json.loads((folder / META).read_text(encoding="utf-8"))["files"]
         return all((folder / name).stat().st_size == size for name, size in files.items())
@@ -73,7 +73,7 @@ def is_built(folder: Path) -> bool:
 
 
 def read_meta(folder: Path) -> Facts:
-    """What a whole cache says of itself: its key and what its builder found."""
+    """Read the `meta.json` of a complete cache: its key, its files and the builder's facts."""
     meta: Facts = json.loads((folder / META).read_text(encoding="utf-8"))
     return meta
 
@@ -81,24 +81,24 @@ def read_meta(folder: Path) -> Facts:
 def build_once(
     cache_dir: Path, name: str, key: Facts, num_bytes: int, build: Callable[[Path], Facts]
 ) -> Path:
-    """Find a cache, or build it while others that want it wait.
+    """Find a cache or build it; other processes that need the same cache wait for the build.
 
     Args:
-        cache_dir: Folder of all caches; made if it is not there.
+        cache_dir: Folder of all caches; created if it does not exist.
         name: Beginning of the folder's name, for people.
-        key: Everything that shapes the content, as plain values.
-        num_bytes: Room that it takes, to tell early that there is not enough.
-        build: Writes its files into the folder it is given; returns facts for `meta.json`.
+        key: All values that determine the content, as plain values.
+        num_bytes: Size of the cache, so that a full disk is reported before the build.
+        build: Writes its files into the given folder and returns facts for `meta.json`.
 
     Returns:
-        The folder.
+        The folder of the cache.
 
     Raises:
-        DataError: The cache cannot be written where it should lie. What `build` raises otherwise
-            comes through, and leaves nothing behind.
+        DataError: The cache cannot be written to its folder. Other errors of `build` pass through
+            unchanged, and no partial cache remains.
     """
     folder = cache_folder(cache_dir, name, key)
-    if is_built(folder):  # before the lock, so that a cache on a read-only disk serves
+    if is_built(folder):  # before we take the lock, so that a cache on a read-only disk works
         return folder
     with _told(cache_dir):
         cache_dir.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def build_once(
             log.warning("%s: another process builds the cache; waiting for it", name)
             lock.acquire()
     try:
-        if not is_built(folder):  # else somebody built it while we waited
+        if not is_built(folder):  # another process may have built it while we waited
             _build(folder, key, num_bytes, build)
     finally:
         lock.release()
@@ -117,12 +117,12 @@ def build_once(
 
 
 def _build(folder: Path, key: Facts, num_bytes: int, build: Callable[[Path], Facts]) -> None:
-    """Build under the lock."""
+    """Build a cache; the caller holds the lock."""
     cache_dir = folder.parent
     with _told(cache_dir):
-        for left in cache_dir.glob(f".{folder.name}-*"):  # of a build that was killed
+        for left in cache_dir.glob(f".{folder.name}-*"):  # left by a build that was killed
             shutil.rmtree(left)
-        if folder.exists():  # damaged: `is_built` said no
+        if folder.exists():  # it is damaged, because `is_built` is false
             shutil.rmtree(folder)
         free = shutil.disk_usage(cache_dir).free
         if free < num_bytes:
@@ -134,7 +134,7 @@ def _build(folder: Path, key: Facts, num_bytes: int, build: Callable[[Path], Fac
         try:
             facts = build(part)
         except OSError as error:
-            if not _is_about_writing(error, part):  # then it is about a file that is read
+            if not _is_about_writing(error, part):  # the builder could not read a source file
                 raise
             raise _cannot_write(cache_dir, error) from error
         with _told(cache_dir):
@@ -143,7 +143,7 @@ def _build(folder: Path, key: Facts, num_bytes: int, build: Callable[[Path], Fac
             (part / META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
             for path in part.iterdir():
                 _flush(path)
-            part.chmod(0o755)  # mkdtemp keeps others out, but a cache may be shared
+            part.chmod(0o755)  # mkdtemp denies other users access, but a cache may be shared
             os.replace(part, folder)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
@@ -152,7 +152,7 @@ def _build(folder: Path, key: Facts, num_bytes: int, build: Callable[[Path], Fac
 
 @contextmanager
 def _told(cache_dir: Path) -> Iterator[None]:
-    """Turn what the system refuses into one line about the folder."""
+    """Turn an OSError into a DataError with one line about the cache folder."""
     try:
         yield
     except OSError as error:
@@ -166,41 +166,42 @@ def _cannot_write(cache_dir: Path, error: OSError) -> DataError:
 
 
 def _is_about_writing(error: OSError, part: Path) -> bool:
-    """Whether a builder failed at its own files, by number, by name, or by numpy's words."""
+    """Whether a builder failed to write its own files, by error number, file name or message."""
     return (
         error.errno in NO_ROOM
         or Path(str(error.filename)).is_relative_to(part)
-        or " requested and " in str(error)  # of ndarray.tofile, and so of numpy.save
+        or " requested and " in str(error)  # message of ndarray.tofile, which numpy.save calls
     )
 
 
 def _flush(path: Path) -> None:
-    """Bring a file to the disk, so that a crash after the rename cannot leave a hole in it."""
+    """Write a file to the disk, so that a crash after the rename cannot leave it incomplete."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def new_array(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
-    """A uint8 array on disk, to be filled; flush it when done.
+    """Create a uint8 array on the disk; the caller fills it and then flushes it.
 
     Raises:
-        OSError: There is no room for it.
+        OSError: The disk is full.
     """
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     assert isinstance(array, np.memmap)
-    # Take the room now: to write where the disk is full kills a process that maps the file.
+    # Allocate the disk space now: writing to a mapped file on a full disk kills the process.
     if hasattr(os, "posix_fallocate"):  # not on macOS
         with path.open("r+b") as file:
             try:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
             except OSError as error:
-                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # not on all file systems
+                # Some file systems do not support it.
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
                     raise
     return array
 
 
 def open_array(path: Path) -> NDArray[Any]:
-    """An array on disk, read as it is used; processes that read it share the memory."""
-    # Copy-on-write and not read-only, because torch warns of arrays that it could not write to.
+    """Map an array on the disk; its pages are read when used, and processes share the memory."""
+    # Copy-on-write instead of read-only, because torch warns about arrays that are not writable.
     array: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
     return array

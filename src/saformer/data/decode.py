@@ -1,7 +1,7 @@
-"""One image file to pixels: by torchcodec where it is installed, else by Pillow.
+"""Decode one image file to pixels: with torchcodec if it is installed, otherwise with Pillow.
 
-Both give the same pixels, bit for bit but of 16-bit PNGs, and both turn a picture upright by its
-EXIF orientation, which torchcodec always does and torchvision's loader does not.
+Both give exactly the same pixels, except for 16-bit PNGs. Both rotate a picture upright by its EXIF
+orientation: torchcodec always does this, but torchvision's image loader does not.
 """
 
 import io
@@ -18,7 +18,7 @@ try:
     from torchcodec.decoders import decode_image
 
     DECODER = "torchcodec"
-except (ImportError, OSError, RuntimeError):  # absent, older than 0.16, or of another torch
+except (ImportError, OSError, RuntimeError):  # absent, older than 0.16, or built for another torch
     DECODER = "pillow"
 
 KINDS = {b"\xff\xd8": "JPEG", b"\x89PNG": "PNG"}
@@ -31,7 +31,7 @@ def decode(path: Path) -> Tensor:
         uint8 [3, H, W].
 
     Raises:
-        DataError: The file cannot be read, is no image, or was cut off.
+        DataError: The file cannot be read, is not an image, or is truncated.
     """
     try:
         data = path.read_bytes()

@@ -1,7 +1,7 @@
-"""The door behind which data are believed: what every reader gives, shipped or a user's own.
+"""Check what a reader returns, be it our reader or the user's; later code trusts these data.
 
-Whatever would make a wrong number without a word is refused here, before anything is trained. Two
-items may well have the same bytes: published sets hold such images, in training and test set too.
+These checks refuse data that would silently give wrong numbers, before training starts. Two items
+may have the same bytes: published datasets contain such images, even across training and test set.
 
 N items, T timesteps, C channels, H W height and width, K classes.
 """
@@ -21,25 +21,25 @@ from saformer.data.source import Source
 from saformer.errors import DataError, require
 
 OURS = ("dataset", "split", "digest_of", "train", "val", "test", "epochs")
-"""Words beside which a reader's facts stand, in run.json and in checkpoints."""
+"""Keys of ours in run.json and in checkpoints; a reader's facts are stored beside them."""
 
 
 def check_source(source: Any, config: DatasetConfig, timesteps: int) -> Source:
-    """Hold what a reader gave against itself and against the settings.
+    """Check that what a reader returned is consistent and fits the settings.
 
-    Of images as bytes the sizes alone are looked at, so that nothing is read of a set on a disk.
+    Of images as bytes, only the shape is checked, so that a dataset on the disk is not read.
 
     Args:
-        source: What it gave.
+        source: What the reader returned.
         config: Settings of the dataset.
         timesteps: Frames T of a recording of events.
 
     Returns:
-        The same, its facts as plain values.
+        The same source, with its facts as plain values.
 
     Raises:
-        SettingError: It is other data than the settings say.
-        DataError: It contradicts itself.
+        SettingError: The data do not fit the settings.
+        DataError: The data contradict themselves.
     """
     if not isinstance(source, Source):
         raise fault(config, "a saformer.data.source.Source", kind(source), "Return one in read.")
@@ -54,11 +54,11 @@ def check_source(source: Any, config: DatasetConfig, timesteps: int) -> Source:
 
 
 def check_labels(labels: NDArray[np.int64], count: int, config: DatasetConfig) -> None:
-    """Class numbers are one for each item, and 0 to K - 1.
+    """Check that every item has one class number, from 0 to K - 1.
 
     Raises:
         SettingError: There are more classes than the settings say.
-        DataError: A number is below 0, or there is one too many or too few.
+        DataError: A number is below 0, or there are more or fewer numbers than items.
     """
     if labels.shape != (count,):
         expected = f"one class number for each of {count} items"
@@ -76,7 +76,7 @@ def check_labels(labels: NDArray[np.int64], count: int, config: DatasetConfig) -
 
 
 def _check_x(x: Any, config: DatasetConfig, timesteps: int) -> None:
-    """Kind, shape and finite values of the images or frames."""
+    """Check type, shape and finite values of the images or frames."""
     events = config.events
     if not isinstance(x, Tensor | ImageFiles):
         raise fault(config, "x as a tensor or ImageFiles", kind(x), "Give torch.from_numpy(x).")
@@ -99,7 +99,7 @@ def _check_x(x: Any, config: DatasetConfig, timesteps: int) -> None:
     channels, height, width = shape[-3:]
     rule = f"be {channels} for {config.name}"
     require(config.in_channels == channels, "dataset.in_channels", rule, config.in_channels)
-    if events is None or events.resize is not Resize.bilinear:  # else the device resizes
+    if events is None or events.resize is not Resize.bilinear:  # frames are resized on the device
         side = config.image_size
         if height != width:
             fix = "Cut or resize them to squares."
@@ -110,21 +110,21 @@ def _check_x(x: Any, config: DatasetConfig, timesteps: int) -> None:
 
 
 def _check_finite(x: Tensor, config: DatasetConfig) -> None:
-    """No value is NaN, or infinite as float32, in which a network is given it."""
+    """Check that no value is NaN, or infinite in float32, the type that the network receives."""
     if not _is_finite(x):
-        wrong = [item for item, each in enumerate(x) if not _is_finite(each)]
+        wrong = [item for item, values in enumerate(x) if not _is_finite(values)]
         found = f"NaN or infinite ones in {len(wrong)} of {len(x)} items, the first item {wrong[0]}"
         raise fault(config, "finite values in x", found, "Repair these items, or leave them out.")
 
 
 def _is_finite(x: Tensor) -> bool:
     most = torch.finfo(torch.float32).max
-    low, high = x.aminmax()  # both NaN if one value is; needs no memory, as isfinite does
+    low, high = x.aminmax()  # both are NaN if a value is; unlike isfinite it allocates no memory
     return -most <= float(low) and float(high) <= most
 
 
 def _check_items(source: Source, count: int, config: DatasetConfig) -> None:
-    """Training and test items are some of all, and no item is both or comes twice."""
+    """Check that training and test items exist, and that no item is in both or is listed twice."""
     times: dict[str, NDArray[np.int64]] = {}
     for name, items in (("train", source.train), ("test", source.test)):
         ok = isinstance(items, np.ndarray) and items.dtype == np.int64 and items.ndim == 1
@@ -138,7 +138,7 @@ def _check_items(source: Source, count: int, config: DatasetConfig) -> None:
             found = f"{strays[0]} ({len(strays)} are outside)"
             fix = "Give places in x."
             raise fault(config, f"item numbers 0 to {count - 1} in {name}", found, fix)
-        times[name] = np.bincount(items, minlength=count)  # a million items without sorting
+        times[name] = np.bincount(items, minlength=count)  # no sorting, for there may be a million
         twice = np.flatnonzero(times[name] > 1)
         if len(twice):
             found = f"{twice[0]} again ({len(twice)} come more than once)"
@@ -151,7 +151,7 @@ def _check_items(source: Source, count: int, config: DatasetConfig) -> None:
 
 
 def check_names(names: Any, count: int, config: DatasetConfig) -> None:
-    """Names tell items apart."""
+    """Check that the names are unique."""
     if names is None:
         return
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -164,15 +164,15 @@ def check_names(names: Any, count: int, config: DatasetConfig) -> None:
     places: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         places.setdefault(name, []).append(place)
-    shared = {name: found for name, found in places.items() if len(found) > 1}
-    name, (one, other, *_) = next(iter(shared.items()))
-    found = f"items {one} and {other} both named {name!r} ({len(shared)} names stand for several)"
-    fix = "List each item once, or give names that tell them apart, as paths below the root."
-    raise fault(config, "a name of its own for each item", found, fix)
+    shared = {name: items for name, items in places.items() if len(items) > 1}
+    name, (first, second, *_) = next(iter(shared.items()))
+    found = f"items {first} and {second} both named {name!r} ({len(shared)} names are not unique)"
+    fix = "List each item once, or give unique names, such as paths below the root."
+    raise fault(config, "a unique name for each item", found, fix)
 
 
 def _plain(facts: Any, config: DatasetConfig) -> dict[str, Any]:
-    """Facts as JSON has them: a checkpoint that holds anything else could not be read again."""
+    """Convert facts to plain JSON values, because a checkpoint with others could not be loaded."""
     try:
         plain = json.loads(json.dumps(facts))
     except (TypeError, ValueError) as error:
@@ -186,13 +186,13 @@ def _plain(facts: Any, config: DatasetConfig) -> dict[str, Any]:
 
 
 def kind(value: Any) -> str:
-    """What something is, in a few words."""
+    """Describe a value by type, and an array also by shape, for a message."""
     if isinstance(value, Tensor | np.ndarray):
         return f"{value.dtype} {list(value.shape)}"
     return type(value).__name__
 
 
 def fault(config: DatasetConfig, expected: str, found: str, fix: str) -> DataError:
-    """What a reader gave that it may not give."""
+    """Make the error that a reader returned something wrong."""
     reader = f"dataset.reader={config.reader}" if config.reader else f"dataset={config.name}"
     return DataError(reader, expected, found, fix)

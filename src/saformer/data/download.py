@@ -1,7 +1,7 @@
-"""One file from one of several addresses, held against its size and MD5.
+"""Download one file from one of several addresses, and verify its size and MD5.
 
-It is received as `<name>.part`, which a later call goes on with, and renamed when it is right. What
-turns out to be another file is put aside, not removed.
+The data go into `<name>.part`, so that a later call can resume. The file gets its final name when
+its MD5 is right. A file with a wrong MD5 is renamed, not removed.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ MAGIC = {".gz": b"\x1f\x8b", ".zip": b"PK"}  # first bytes of a file by its suff
 
 
 class Refused(Exception):
-    """An address does not give the file; the message says why."""
+    """An address did not give the file; the message says why."""
 
 
 def verify(path: Path, part: Part, fix: str) -> None:
@@ -72,7 +72,7 @@ def download(path: Path, part: Part, urls: list[str], fix: str) -> None:
                 reason += f"; {decimal(partial.stat().st_size)} are kept in {partial.name}"
             say(f"  {reason}")
             continue
-        if os.path.exists(path):  # put there by hand meanwhile
+        if os.path.exists(path):  # the user has put the file there during the download
             verify(
                 path, part, f"It was left as it is. {partial.name} beside it is whole: rename that."
             )
@@ -86,7 +86,7 @@ def download(path: Path, part: Part, urls: list[str], fix: str) -> None:
 
 
 def _receive_right(url: str, partial: Path, part: Part) -> None:
-    """Receive a file that has the right MD5, going on where an earlier call stopped."""
+    """Receive a file and check its MD5; an interrupted earlier download is continued."""
     while True:
         went_on = partial.exists()
         _receive_all(url, partial, part)
@@ -95,12 +95,12 @@ def _receive_right(url: str, partial: Path, part: Part) -> None:
             return
         aside = partial.with_name(f"{part.archive}.{md5[:8]}")
         os.replace(partial, aside)
-        if not went_on:  # else its beginning may have been of another file
+        if not went_on:  # after a resume, only the earlier piece may be wrong: try from the start
             raise Refused(f"a file with MD5 {md5}, not {part.md5}; kept as {aside.name}")
 
 
 def _receive_all(url: str, partial: Path, part: Part) -> None:
-    """Ask for what is missing until all is there, or nothing more comes."""
+    """Request the missing bytes until the file is complete; give up when no more bytes arrive."""
     have = -1
     while stopped := _receive(url, partial, part):
         before, have = have, partial.stat().st_size
@@ -109,7 +109,7 @@ def _receive_all(url: str, partial: Path, part: Part) -> None:
 
 
 def _receive(url: str, partial: Path, part: Part) -> str:
-    """Ask once for what is missing; returns what stopped it before the end, or nothing."""
+    """Request the missing bytes once; return why the transfer stopped early, or an empty string."""
     have = partial.stat().st_size if partial.exists() else 0
     if have and have == part.size:
         return ""
@@ -117,7 +117,7 @@ def _receive(url: str, partial: Path, part: Part) -> str:
     try:
         response = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
     except HTTPError as error:
-        if error.code == 416 and have >= (part.size or 1):  # there is nothing after what is there
+        if error.code == 416 and have >= (part.size or 1):  # we already have the whole file
             return ""
         raise Refused(f"HTTP {error.code} {error.reason}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
@@ -131,7 +131,7 @@ def _receive(url: str, partial: Path, part: Part) -> str:
             raise Refused(stopped or "an empty file")
         if start == 0:
             _check_beginning(data, total, part)
-        skip = have - start  # of a server that sends all of it again
+        skip = have - start  # bytes that we have, if the server sends the file from its start
         with partial.open("ab") as file, bar(part.archive, total, start) as advance:
             while data:
                 file.write(data[skip:])
@@ -143,9 +143,9 @@ def _receive(url: str, partial: Path, part: Part) -> str:
 
 
 def _first_byte(response: Any, have: int) -> int:
-    """Where in the file an answer begins; only whole files and the piece asked for will do."""
+    """Offset in the file at which an answer begins: the start, or the start of the missing part."""
     status = response.status
-    if status in (None, 200):  # None of file:// addresses
+    if status in (None, 200):  # file:// addresses have no status
         return 0
     if status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
         return have
@@ -154,7 +154,7 @@ def _first_byte(response: Any, have: int) -> int:
 
 
 def _check_beginning(data: bytes, total: int | None, part: Part) -> None:
-    """Refuse what cannot be the archive before anything of it is written."""
+    """Refuse data that cannot be the archive, before they are written."""
     if _is_markup(data):
         raise Refused("a web page in place of the file")
     if total is not None and part.size is not None and total != part.size:
@@ -169,7 +169,7 @@ def _is_markup(data: bytes) -> bool:
 
 
 def _read(response: Any) -> tuple[bytes, str]:
-    """Data, none at the end; and what stopped it, if something did."""
+    """Read data, empty at the end of the file, and the reason if the connection broke."""
     try:
         return response.read1(CHUNK), ""
     except (OSError, http.client.HTTPException) as error:
@@ -177,7 +177,7 @@ def _read(response: Any) -> tuple[bytes, str]:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong with a connection, in the system's words."""
+    """Why a connection failed, as the operating system describes it."""
     cause = error.reason if isinstance(error, URLError) else error
     if isinstance(cause, TimeoutError):
         return f"no answer for {TIMEOUT} s"
@@ -186,7 +186,7 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def bar(what: str, total: int | None = None, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """A bar of bytes on a terminal, gone when it ends; yields what to call with each piece."""
+    """Show a progress bar of bytes on a terminal; yields a function that adds bytes to it."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -195,7 +195,7 @@ def bar(what: str, total: int | None = None, done: int = 0) -> Iterator[Callable
         TimeRemainingColumn(),
     )
     console = Console()
-    off = not console.is_terminal  # else a blank line is left in a log
+    off = not console.is_terminal  # a bar would leave a blank line in a log file
     with Progress(*columns, console=console, transient=True, disable=off) as progress:
         task = progress.add_task(what, total=total, completed=done)
         yield lambda count: progress.advance(task, count)

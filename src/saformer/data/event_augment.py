@@ -1,9 +1,9 @@
 """Augmentation of event frames: one geometric operation or cutout for each clip.
 
-The operations, their ranges and their equal chances are those of SNNAugmentWide, which Spikformer,
-Spikingformer and QKFormer use on CIFAR10-DVS and DVS128-Gesture; it follows Neuromorphic Data
-Augmentation (arXiv 2203.06145), which leaves brightness and colour out, since a count has neither.
-Ours draws magnitudes from a continuous range, where theirs has 31 steps.
+The operations, their ranges and their equal probabilities are those of SNNAugmentWide, which
+Spikformer, Spikingformer and QKFormer use on CIFAR10-DVS and DVS128-Gesture. SNNAugmentWide follows
+Neuromorphic Data Augmentation (arXiv 2203.06145), which omits changes of brightness and colour
+because event counts have neither. Our magnitudes are continuous; SNNAugmentWide has 31 steps.
 
 B batch, C channels (timesteps and polarities), H W height and width; frames are square.
 """
@@ -23,10 +23,10 @@ CUTOUT_AREA = (0.001, 0.11)
 
 
 def nda(x: Tensor, generator: Generator) -> Tensor:
-    """Apply one operation, drawn for each clip, to all its frames: [B, C, H, W].
+    """Draw one operation for each clip and apply it to all frames of the clip: [B, C, H, W].
 
-    All clips are moved in one sampling at the nearest pixel, which keeps counts whole; what comes
-    in from outside is 0.
+    One nearest-pixel sampling moves all clips, so that counts stay whole numbers; pixels from
+    outside the frame are 0.
     """
     kind = torch.randint(len(OPERATIONS), (len(x),), generator=generator, device=x.device)
     draws = torch.rand(3, len(x), generator=generator, device=x.device)
@@ -37,11 +37,11 @@ def nda(x: Tensor, generator: Generator) -> Tensor:
 
 
 def maps(kind: Tensor, amount: Tensor) -> Tensor:
-    """Maps of target to source, [B, 2, 3], in units where the image spans -1..1.
+    """Affine maps from target to source pixels, [B, 2, 3], in units where the image spans -1..1.
 
     Args:
-        kind: Number of the operation in `OPERATIONS` [B].
-        amount: How far it goes in its range, -1..1 [B].
+        kind: Index of the operation in `OPERATIONS` [B].
+        amount: Magnitude as a share of the operation's range, -1..1 [B].
     """
 
     def only(name: str, most: float) -> Tensor:

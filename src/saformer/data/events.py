@@ -1,4 +1,4 @@
-"""Event streams: their checks, and frames that count them.
+"""Check event streams and count their events in frames.
 
 T timesteps, H W height and width.
 """
@@ -22,7 +22,7 @@ Integers = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class Events:
-    """One recording; each of the four arrays has one entry an event."""
+    """One recording; each of the four arrays has one entry per event."""
 
     t: NDArray[np.int64]
     """Time in microseconds."""
@@ -38,20 +38,20 @@ class Events:
 
 
 def validate(events: Events, sensor: int, timesteps: int, path: Path) -> tuple[Events, bool]:
-    """Refuse what no camera of this kind writes, and put the events in order of time.
+    """Refuse events that no camera of this kind can write, and sort the others by time.
 
     Args:
         events: One recording.
         sensor: Side of the sensor in pixels.
-        timesteps: Frames T that it will be cut into.
-        path: Where it comes from, for the message.
+        timesteps: Frames T that the recording will be cut into.
+        path: File of the recording, for the message.
 
     Returns:
-        The events in order of time, and whether they were so before.
+        The events in order of time, and whether they were in order before.
 
     Raises:
-        DataError: A place outside the sensor, another polarity than 0 and 1, fewer events than
-            frames, or a duration that cannot be.
+        DataError: An event lies outside the sensor or has a polarity other than 0 and 1, there are
+            fewer events than frames, or the duration is impossible.
     """
     fix = "Get the file again, or check that it is a recording of this dataset."
     if len(events) < timesteps:
@@ -76,20 +76,20 @@ def to_frames(
 ) -> tuple[NDArray[np.uint8], int]:
     """Count events in T frames; every event lands in exactly one cell.
 
-    By number, a frame holds N // T events and the last one also the rest; by time, a frame spans
-    (t_last - t_first) // T and the last one goes to the end. Both are what SpikingJelly's
-    `integrate_events_by_fixed_frames_number` does, but for N < T, where it puts all events into the
-    last frame and this one event into each of the first.
+    With `number`, each frame holds N // T events, and the last frame also holds the remaining ones.
+    With `time`, each frame spans (t_last - t_first) // T, and the last frame extends to the end.
+    SpikingJelly's `integrate_events_by_fixed_frames_number` does the same, except for N < T: it
+    puts all events into the last frame; this function puts one event into each of the first frames.
 
     Args:
-        events: In order of time, all within the sensor.
+        events: Events in order of time, all within the sensor.
         timesteps: Frames T.
-        split_by: Rule of cutting.
+        split_by: Whether frames hold equally many events or span equal times.
         sensor: Side of the sensor in pixels.
-        size: Side of a frame; pixels x * size // sensor fall together.
+        size: Side of a frame; sensor column x falls into frame column x * size // sensor.
 
     Returns:
-        Counts [T, 2, size, size], cut off at 255, and how many cells were.
+        Counts [T, 2, size, size], limited to 255, and the number of cells that reached the limit.
     """
     count, inner = len(events), np.arange(1, timesteps)
     if split_by is SplitBy.number:
@@ -101,7 +101,7 @@ def to_frames(
     if size != sensor:
         place = np.arange(sensor) * size // sensor
         x, y = place[x], place[y]
-    cell = events.p.astype(np.int32)  # in place from here on: memory is what takes the time
+    cell = events.p.astype(np.int32)  # then in place: allocating memory would take most of the time
     cell *= size
     cell += y
     cell *= size
@@ -110,7 +110,7 @@ def to_frames(
     saturated = 0
     for frame, part in zip(frames, np.split(cell, cuts), strict=True):
         counts = np.bincount(part, minlength=len(frame))
-        if counts.max() > 255:  # rare, and dear
+        if counts.max() > 255:  # rare, so the slow count of such cells is skipped otherwise
             saturated += int(np.count_nonzero(counts > 255))
             np.minimum(counts, 255, out=counts)
         frame[:] = counts

@@ -1,7 +1,7 @@
-"""Bring a dataset to the disk: see what is there, download, verify and unpack the rest.
+"""Bring a dataset to the disk: look at what exists, then download, verify and unpack the rest.
 
-Nothing the user put there is changed. An archive is unpacked into a folder beside its place, which
-is renamed when whole, so that what bears its name is whole, whatever stopped us.
+Files of the user are never changed. An archive is first unpacked into a temporary folder, which is
+renamed when it is complete. So a folder with the final name is always complete, even after a crash.
 """
 
 import os
@@ -23,19 +23,19 @@ from saformer.escape import plain, say
 
 
 def fetch(name: str, distribution: Distribution, root: Path, mirror: str = "") -> bool:
-    """Bring a dataset to the disk, saying what is done.
+    """Bring a dataset to the disk and print each step.
 
     Args:
         name: The dataset, for messages.
-        distribution: How it is published.
-        root: Folder that it is put into.
-        mirror: Address of a folder that holds the archives too, tried first.
+        distribution: How the dataset is published.
+        root: Folder to put it into.
+        mirror: Address of a folder that also holds the archives; it is tried first.
 
     Returns:
-        Whether nothing is left to be done by hand.
+        Whether the dataset is complete, so that the user has nothing to do by hand.
 
     Raises:
-        DataError: A file of the user's is not what it should be, no address gives the archive, or
+        DataError: A file of the user is not the published one, no address gives the archive, or
             the folder cannot be written to.
     """
     if not any(part.archive for part in distribution.parts):
@@ -49,7 +49,7 @@ def fetch(name: str, distribution: Distribution, root: Path, mirror: str = "") -
         return whole
     again = f"saformer-data fetch {name}"
     try:
-        # All that is there is looked at before anything is downloaded.
+        # Check all existing files before the first download.
         waiting = [
             part for part in distribution.parts if not _is_there(part, distribution, root, again)
         ]
@@ -67,7 +67,7 @@ def fetch(name: str, distribution: Distribution, root: Path, mirror: str = "") -
 
 
 def _bring(part: Part, distribution: Distribution, root: Path, mirror: str, again: str) -> bool:
-    """Download and unpack one part, or say how it is done by hand."""
+    """Download and unpack one part, or print how the user does it by hand."""
     path = find_archive(part, root)
     if path is None:
         urls = [f"{mirror.rstrip('/')}/{part.archive}"] if mirror else []
@@ -84,7 +84,7 @@ def _bring(part: Part, distribution: Distribution, root: Path, mirror: str, agai
 
 
 def _is_there(part: Part, distribution: Distribution, root: Path, again: str) -> bool:
-    """Whether a part needs nothing; what is wrong with it is an error."""
+    """Whether a part is already complete; a part that is damaged or mixed up raises a DataError."""
     found, archive = look(part, root, distribution.places), find_archive(part, root)
     where = found.folder if len(distribution.places) > 1 else found.folder / part.folder
     if found.whole and (part.folder or archive is None):
@@ -103,13 +103,13 @@ def _is_there(part: Part, distribution: Distribution, root: Path, again: str) ->
 
 
 def _unpack(path: Path, folder: str, root: Path) -> None:
-    """Unpack the folder that an archive holds beside its place, and rename it when it is whole.
+    """Unpack an archive into a temporary folder, and move `folder` into place when it is complete.
 
     Raises:
-        DataError: The archive holds no such folder, or something that would be written elsewhere.
+        DataError: The archive holds no such folder, or a file whose path lies outside of it.
     """
     beside = f".unpacking-{folder}-"
-    for left in root.glob(f"{beside}*"):  # of a fetch that was killed
+    for left in root.glob(f"{beside}*"):  # left by a fetch that was killed
         shutil.rmtree(left)
     part = Path(tempfile.mkdtemp(prefix=beside, dir=root))
     count = 0
@@ -136,7 +136,7 @@ def _unpack(path: Path, folder: str, root: Path) -> None:
 
 
 def _files_in(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Name and contents of each file in a zip or tar archive; nothing else is let through."""
+    """Name and contents of each file in a zip or tar archive; links and devices are refused."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             for item in archive.infolist():

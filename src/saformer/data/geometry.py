@@ -1,7 +1,8 @@
 """Crop, flip, affine maps and blank rectangles of a batch, with one draw per sample.
 
-They take any number of channels, so a sequence of frames folds its timesteps into the channels and
-moves as one. B batch, C channels, H W height and width; images are square.
+The functions take any number of channels: callers fold the timesteps of a frame sequence into the
+channels, so that all frames move together. B batch, C channels, H W height and width; images are
+square.
 """
 
 import math
@@ -12,14 +13,15 @@ from torch import Generator, Tensor
 
 
 def crop(x: Tensor, padding: int, generator: Generator) -> Tensor:
-    """Pad with zeros and cut out the size of before, at an offset per sample: [B, C, H, W]."""
+    """Pad with zeros and crop to the original size, at a random offset per sample: [B, C, H, W]."""
     if padding == 0:
         return x
     height, width = x.shape[-2:]
     padded = F.pad(x, [padding] * 4)
     offsets = torch.randint(2 * padding + 1, (2, len(x)), generator=generator, device=x.device)
-    # From its first pixel to its last a crop is one run of memory, with the ends of the padded rows
-    # in between. Copied as such, and cut up after, it takes a quarter of the time of an indexing.
+    # From its first to its last pixel, a crop is one run of memory that also contains the ends of
+    # the padded rows. To copy the run and then cut it into rows takes a quarter of the time of
+    # indexing the pixels.
     side = padded.shape[-1]
     run = (height - 1) * side + width
     planes = torch.arange(len(x) * x.shape[1], device=x.device).view(x.shape[:2])
@@ -30,11 +32,11 @@ def crop(x: Tensor, padding: int, generator: Generator) -> Tensor:
 
 
 def hflip(x: Tensor, probability: float, generator: Generator) -> Tensor:
-    """Flip some of the samples from left to right: [B, C, H, W]."""
+    """Flip randomly chosen samples from left to right: [B, C, H, W]."""
     if probability == 0:
         return x
     flipped = torch.rand(len(x), generator=generator, device=x.device) < probability
-    # Whole images are picked from both halves, several times as fast as pixel by pixel.
+    # Picking whole images from both halves is several times as fast as picking pixels.
     both = torch.cat([x, x.flip(-1)])
     return both.index_select(0, torch.arange(len(x), device=x.device) + len(x) * flipped)
 
@@ -54,10 +56,10 @@ def affine(
         x: Images.
         degrees: Largest rotation, either way.
         translate: Largest shift per axis, in shares of the side.
-        scale: Smallest and largest zoom; above 1 the content grows.
+        scale: Smallest and largest zoom; a zoom above 1 enlarges the content.
         shear: Largest horizontal shear in degrees, either way.
         generator: Source of the draws, on the device of `x`.
-        nearest: As of `warp`.
+        nearest: See `warp`.
     """
     if degrees == translate == shear == 0 and scale == (1, 1):
         return x
@@ -67,28 +69,28 @@ def affine(
     slope = torch.tan(math.radians(shear) * signed[1])
     shift = 2 * translate * signed[2:4].T.unsqueeze(-1)  # [B, 2, 1]; the side is 2 units long
     zoom = scale[0] + (scale[1] - scale[0]) * draws[4]
-    # A target pixel p takes its value from the source at A(p - shift).
+    # The target pixel p takes its value from the source pixel A(p - shift).
     cos, sin = angle.cos() / zoom, angle.sin() / zoom
     matrix = torch.stack([cos, cos * slope - sin, sin, sin * slope + cos], 1).view(-1, 2, 2)
     return warp(x, torch.cat([matrix, -matrix @ shift], -1), nearest=nearest)
 
 
 def warp(x: Tensor, theta: Tensor, fill: float = 0.0, nearest: bool = False) -> Tensor:
-    """Sample each image at affinely moved places.
+    """Apply an affine map to each image.
 
     Args:
         x: Images [B, C, H, W] in 0..1; any values if `nearest`.
-        theta: Maps of target to source [B, 2, 3] or [1, 2, 3], in units where the image spans
+        theta: Maps from target to source [B, 2, 3] or [1, 2, 3], in units where the image spans
             -1..1.
-        fill: Value of everything outside the image; 0 if `nearest`.
-        nearest: Take the nearest pixel, so that counts of events stay whole, in the place of
-            bilinear interpolation.
+        fill: Value of all pixels outside the image; it must be 0 if `nearest`.
+        nearest: Take the nearest pixel instead of interpolating, so that event counts stay whole
+            numbers.
     """
     grid = F.affine_grid(theta.expand(len(x), 2, 3), list(x.shape), align_corners=False)
     if nearest:
         return F.grid_sample(x, grid, mode="nearest", align_corners=False)
     y = F.grid_sample(x - fill, grid, align_corners=False) + fill
-    return y.clamp_(0, 1)  # the weights of the interpolation add up to 1 but for rounding
+    return y.clamp_(0, 1)  # rounding can make the interpolation weights sum to more than 1
 
 
 def blank(x: Tensor, shares: Tensor, places: Tensor, chosen: Tensor) -> Tensor:
@@ -97,8 +99,9 @@ def blank(x: Tensor, shares: Tensor, places: Tensor, chosen: Tensor) -> Tensor:
     Args:
         x: Images [B, ..., H, W].
         shares: Height and width in shares of the sides [2, B], rounded to whole pixels.
-        places: Where it lies among its possible places, down and across [2, B], in [0, 1).
-        chosen: Which samples lose their rectangle [B].
+        places: Position of the rectangle as a share of its free range, down and across [2, B], in
+            [0, 1).
+        chosen: Mask of the samples to change [B].
     """
     height, width = x.shape[-2:]
     rows = _interval(height, shares[0], places[0]) & chosen.unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Images that stay files: which there are, and how one becomes a square.
+"""Images that stay files on the disk: list them, decode them and make them square.
 
 N images, S side of the square, H W height and width of a file's image.
 """
@@ -24,27 +24,27 @@ ATTEMPTS = 10  # draws of a crop that may not fit into the image
 
 @dataclass(frozen=True)
 class ImageIndex:
-    """An indexed set of image files: what is known of it before any image is decoded."""
+    """An index of image files: everything that is known before any image is decoded."""
 
     root: Path
-    """Folder that `files` are in."""
+    """Folder that contains `files`."""
     files: list[str]
-    """The file of each image, below the root."""
+    """The file of each image, relative to the root."""
     names: list[str]
-    """Unique names `<part>/<class>/<file>`, in order, however the files are laid down."""
+    """Unique names `<part>/<class>/<file>`, sorted; they do not depend on the folder layout."""
     labels: NDArray[np.int64]
     """Class numbers [N]: the rank of the class folder's name among all."""
     test: NDArray[np.bool_]
-    """Which of them are the test set [N]."""
+    """Mask of the test images [N]."""
     fingerprint: str | None = None
-    """Digest of names and sizes, where a cache is built of the files."""
+    """Digest of names and sizes, if a cache is built from the files."""
 
 
 def class_folders(folder: Path) -> list[str]:
-    """Names of the folders in a folder, sorted; hidden ones are none of ours.
+    """Sorted names of the folders in a folder, without hidden ones.
 
     Raises:
-        DataError: There is no such folder.
+        DataError: The folder does not exist or cannot be read.
     """
     try:
         with os.scandir(folder) as entries:
@@ -55,12 +55,12 @@ def class_folders(folder: Path) -> list[str]:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file bears the name of an image; hidden ones are none of ours."""
+    """Whether a file name is that of an image; hidden files do not count."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 def image_names(folder: Path) -> list[str]:
-    """Names of the images in a folder, sorted; by name alone, for there may be a million.
+    """Sorted names of the images in a folder; files are not opened, for there may be a million.
 
     Raises:
         DataError: The folder cannot be read.
@@ -74,12 +74,12 @@ def image_names(folder: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """All images of a dataset, decoded when they are asked for."""
+    """All images of a dataset; each is decoded when it is requested."""
 
     root: Path
-    """Folder that `files` are in."""
+    """Folder that contains `files`."""
     files: NDArray[np.bytes_]
-    """The file of each image [N]: one array and no list, which every worker would come to copy."""
+    """The file of each image [N]; an array, because every worker would in time copy a list."""
     size: int
     """Side S of the square that every image becomes."""
     crop_pct: float
@@ -87,28 +87,32 @@ class ImageFiles:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """[N, 3, S, S], as of the tensor that they would make."""
+        """[N, 3, S, S], the shape of the tensor of all images."""
         return len(self.files), 3, self.size, self.size
 
     def decode(self, item: int) -> Tensor:
-        """One image as it is, uint8 [3, H, W]; raises a DataError."""
+        """Decode one image at its original size, uint8 [3, H, W].
+
+        Raises:
+            DataError: The file is not a readable image.
+        """
         return decode(self.root / os.fsdecode(self.files[item]))
 
 
 def random_crop(
     height: int, width: int, area: tuple[float, float], rng: Generator
 ) -> tuple[slice, slice]:
-    """Rows and columns of a random part of an image, as torchvision's RandomResizedCrop draws them.
+    """Draw rows and columns of a random part of an image, as torchvision's RandomResizedCrop does.
 
     Args:
         height: Height H of the image.
-        width: Width W of it.
-        area: Least and largest share of the image's area.
+        width: Width W of the image.
+        area: Smallest and largest share of the image's area.
         rng: Source of the draws.
 
     Returns:
-        A part with a ratio of width to height of 3/4 to 4/3, log-uniform. Where ten draws do not
-        fit, the largest such part in the middle.
+        A part whose ratio of width to height is log-uniform in 3/4..4/3. If none of ten draws fits,
+        the largest such part in the middle of the image.
     """
     low, high = np.log(ASPECT)
     for _ in range(ATTEMPTS):
@@ -125,7 +129,7 @@ def random_crop(
 
 
 def centre_crop(image: Tensor, size: int, crop_pct: float) -> Tensor:
-    """The middle of an image whose shorter side is resized to size / crop_pct, as timm does it.
+    """Resize the shorter side of an image to size / crop_pct and cut out the middle, as timm does.
 
     Args:
         image: uint8 [3, H, W].
@@ -141,12 +145,12 @@ def centre_crop(image: Tensor, size: int, crop_pct: float) -> Tensor:
 
 
 def shorter_side(image: Tensor, side: int) -> Tensor:
-    """Resize so that the shorter side has this many pixels, and the shape stays."""
+    """Resize so that the shorter side has this many pixels and the aspect ratio stays."""
     height, width = image.shape[-2:]
     short = min(height, width)
     return resize(image, side * height // short, side * width // short)
 
 
 def resize(image: Tensor, height: int, width: int) -> Tensor:
-    """Bicubic with antialiasing, uint8 [3, H, W]."""
+    """Resize uint8 [3, H, W] bicubically with antialiasing."""
     return F.interpolate(image[None], (height, width), mode="bicubic", antialias=True)[0]

@@ -1,7 +1,7 @@
-"""The LightningDataModule: from a reader's arrays to batches that a model takes.
+"""The LightningDataModule: it turns a reader's arrays into batches for the model.
 
-Batches leave the loader as uint8, [B, C, H, W] for images and [B, T, C, H, W] for event frames,
-with class numbers [B]. Everything else happens on the device: scaling, augmentation and mixing
+The loader returns batches of uint8, [B, C, H, W] for images and [B, T, C, H, W] for event frames,
+with class numbers [B]. All other steps run on the device: scaling, augmentation and mixing
 (training only), normalisation.
 """
 
@@ -27,12 +27,12 @@ from saformer.errors import CheckpointError, DataError, require
 class SpikingDataModule(pl.LightningDataModule):
     """Training, validation and test batches of one dataset.
 
-    The validation set is held out of the training images; the test set is used by `test` alone.
-    What is drawn at random is a function of seed, epoch and batch, never of a generator's past, so
-    a resumed run draws what the uninterrupted one does.
+    The validation set is a part of the training images; only `test` uses the test set. Every random
+    draw is a function of seed, epoch and batch, and never depends on earlier draws. So a resumed
+    run draws the same numbers as an uninterrupted one.
 
     Args:
-        dataset: What is read, how it is split and batched.
+        dataset: Which dataset is read, and how it is split and batched.
         augment: Training augmentation.
         seed: Seed of shuffling and augmentation.
         timesteps: Frames T that a recording of events is cut into.
@@ -50,14 +50,14 @@ class SpikingDataModule(pl.LightningDataModule):
         self._sets: dict[str, ArraySet | ImageSet] = {}
         self._described: dict[str, Any] = {}
         self._resident: Tensor | None = None
-        self._resumed = 0  # epochs before this start
+        self._resumed = 0  # epochs that were done before a resume
 
     def setup(self, stage: str | None = None) -> None:
-        """Read and split, once; later calls do nothing.
+        """Read and split the data at the first call; later calls do nothing.
 
         Raises:
-            UserError: The data cannot be read, the split cannot be made, or a setting is not for
-                data of this kind.
+            UserError: The data cannot be read, the split is impossible, or a setting does not fit
+                this kind of data.
         """
         if self._source is not None:
             return
@@ -79,15 +79,15 @@ class SpikingDataModule(pl.LightningDataModule):
         self._source = source
 
     def describe(self) -> dict[str, Any]:
-        """Sizes and digests of the three sets: which items each of them holds."""
+        """Sizes and digests of the three sets; a digest identifies the items of a set."""
         return self._described
 
     def state_dict(self) -> dict[str, Any]:
-        """What the checkpoint keeps of the data: the split, its digests, and the epochs trained."""
+        """What a checkpoint stores about the data: the split, its digests, and the epochs done."""
         return self.describe() | {"epochs": self._epochs_done()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on in the order of the next epoch; refuse other items than before.
+        """Continue with the item order of the next epoch, if the items are the same as before.
 
         Raises:
             CheckpointError: A set holds other items than when the checkpoint was written.
@@ -96,11 +96,11 @@ class SpikingDataModule(pl.LightningDataModule):
         self._resumed = state_dict.get("epochs", 0)
 
     def require_same(self, state_dict: dict[str, Any], sets: list[str]) -> None:
-        """Refuse other items than a checkpoint was trained with.
+        """Check that sets hold the items that a checkpoint was trained with.
 
         Args:
-            state_dict: What the checkpoint says of its data.
-            sets: Names of the sets that matter.
+            state_dict: What the checkpoint stores about the data.
+            sets: Names of the sets to check.
 
         Raises:
             CheckpointError: One of them holds other items.
@@ -117,7 +117,7 @@ class SpikingDataModule(pl.LightningDataModule):
                 )
 
     def _described_by_names_alone(self) -> dict[str, Any]:
-        """As older checkpoints do, whose digest is of names, or of numbers where there are none."""
+        """Describe sets as older checkpoints do: digests are of names, or else of item numbers."""
         assert self._source is not None
         names = self._source.names
         return {
@@ -130,7 +130,7 @@ class SpikingDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         sampler = EpochSampler(self._sets["train"], *self._ranks(), seed=self.seed)
-        # Lightning tells it the epoch, but only when workers have asked it for their first items.
+        # Lightning sets the epoch too, but only after workers have requested their first items.
         sampler.set_epoch(max(self._resumed, self._epochs_done()))
         return self._loader("train", self.dataset.batch_size, sampler)
 
@@ -141,24 +141,24 @@ class SpikingDataModule(pl.LightningDataModule):
         return self._eval_loader("test")
 
     def on_after_batch_transfer(self, batch: Batch | DataError, dataloader_idx: int) -> Batch:
-        """uint8 to normalised floats on the device of the batch; in training also augmented.
+        """Turn uint8 into normalised floats on the batch's device; in training also augment them.
 
         Raises:
-            DataError: A worker could not decode a file, and sent this in the place of the batch.
+            DataError: A worker could not decode a file, and sent this error instead of the batch.
         """
         if isinstance(batch, DataError):
             raise batch
         prepared = self._prepare(*batch)
         if self.trainer is None:
             return prepared
-        # Lightning casts to the precision of the weights too, but before the images are floats.
+        # Lightning casts too, but before this hook, when the images are still uint8.
         cast: Batch = self.trainer.precision_plugin.convert_input(prepared)
         return cast
 
     def _prepare(self, x: Tensor, y: Tensor) -> Batch:
         if self.dataset.device_resident:
             x = self._on_device(x.device).index_select(0, x)
-        if self._mean.device != x.device:  # once, since a copy to a GPU waits for it
+        if self._mean.device != x.device:  # only once, because a copy to a GPU waits for the GPU
             self._mean, self._std = self._mean.to(x.device), self._std.to(x.device)
         mean, std = self._mean, self._std
         if self.trainer is None or not self.trainer.training:
@@ -166,21 +166,21 @@ class SpikingDataModule(pl.LightningDataModule):
         draws = self._generator(x.device)
         x = to_float(crop_flip(x, self.augment, draws), self.dataset)
         x = (augment(x, self.augment, draws) - mean).div_(std)
-        x = erase(x, self.augment, draws)  # after normalisation, so that it erases to the mean
+        x = erase(x, self.augment, draws)  # after normalisation, so that erased pixels are the mean
         off = self.augment.mixup_off_epoch
         if off is not None and self.trainer.current_epoch >= off:
             return x, y
         return mix(x, y, self.dataset.num_classes, self.augment, draws)
 
     def _on_device(self, device: torch.device) -> Tensor:
-        """The whole set on the device, moved there at the first batch."""
+        """The whole dataset on the device; the first batch moves it there."""
         if self._resident is None or self._resident.device != device:
             assert self._source is not None and isinstance(self._source.x, Tensor)
             self._resident = self._source.x.to(device)
         return self._resident
 
     def _set(self, source: Source, items: Items, name: str) -> ArraySet | ImageSet:
-        """The items of one of the three sets."""
+        """Make the torch dataset of one of the three sets."""
         config, x = self.dataset, source.x
         area = self.augment.resized_crop
         if isinstance(x, ImageFiles):
@@ -208,12 +208,12 @@ class SpikingDataModule(pl.LightningDataModule):
             chosen = chosen[picked]
         count = round(config.val_fraction * len(chosen))
         val, train = stratified(labels[chosen], count, config.split_seed, "dataset.val_fraction")
-        # In a fixed random order, so that the first batches alone stand for the whole set.
+        # Shuffle once with a fixed seed, so that the first batches represent the whole set.
         val = np.random.default_rng(config.split_seed).permutation(val)
         return chosen[train], chosen[val]
 
     def _ranks(self) -> tuple[int, int]:
-        """How many processes share a set, and which of them this is."""
+        """Number of processes that share a set, and the rank of this one."""
         trainer = self.trainer
         return (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
 
@@ -238,24 +238,24 @@ class SpikingDataModule(pl.LightningDataModule):
             collate_fn=_as_it_is,
             pin_memory=self._is_for_cuda(),
             persistent_workers=self.dataset.num_workers > 0,
-            # It draws a number at the start of each epoch, and not from what training draws from.
+            # The loader draws a seed in each epoch; its own generator leaves the global one alone.
             generator=torch.Generator().manual_seed(self.seed),
         )
 
     def _is_for_cuda(self) -> bool:
-        """Whether batches go to a GPU of NVIDIA, rather than that there is one."""
+        """Whether batches go to an NVIDIA GPU; a machine may have one that the run does not use."""
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
     def _generator(self, device: torch.device) -> torch.Generator:
-        """Random numbers of this batch."""
+        """Generator of the random numbers of this batch."""
         trainer = self.trainer
         assert trainer is not None
-        batch = trainer.fit_loop.epoch_loop.batch_idx + 1  # it still names the one before
+        batch = trainer.fit_loop.epoch_loop.batch_idx + 1  # Lightning increases it after this hook
         key = (self.seed, trainer.global_rank, trainer.current_epoch, batch)
         mixed = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
-        return torch.Generator(device).manual_seed(int(mixed) >> 1)  # seeds are signed
+        return torch.Generator(device).manual_seed(int(mixed) >> 1)  # torch seeds are signed
 
 
 def _as_it_is(batch: Any) -> Any:
-    """The set hands out whole batches already."""
+    """Return a batch unchanged, because the dataset already returns whole batches."""
     return batch

@@ -1,4 +1,4 @@
-"""RandAugment's settings, from the string that timm writes them in; imports no torch."""
+"""Parse RandAugment's settings from timm's string format; this module imports no torch."""
 
 import re
 from dataclasses import dataclass
@@ -26,14 +26,15 @@ class Policy:
     p: float = 0.5
     """Probability that a drawn operation is applied."""
     inc: bool = False
-    """Every operation grows stronger with the magnitude; timm has some that weaken."""
+    """Whether every operation gets stronger with the magnitude; without it some of timm's get
+    weaker."""
 
 
 def parse_policy(text: str) -> Policy:
     """Read a string such as rand-m9-n1-mstd0.5-inc1.
 
     Raises:
-        SettingError: It is not of that form, or a number is out of range.
+        SettingError: The string does not have that form, or a number is out of range.
     """
     match = FORM.fullmatch(text)
     if match is None:

@@ -8,11 +8,11 @@ from saformer.data.settings import DatasetConfig
 
 
 def to_float(x: Tensor, dataset: DatasetConfig) -> Tensor:
-    """Images in 0..1, or scaled counts of events at the size of the model.
+    """Convert images to 0..1, or scale event counts and resize them to the model's input size.
 
     Args:
         x: Images [B, C, H, W], bytes or floats in 0..1; or event counts [B, T, 2, H, W].
-        dataset: What they are of.
+        dataset: Settings of the dataset that they come from.
     """
     events, size = dataset.events, dataset.image_size
     if events is None:

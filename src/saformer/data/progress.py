@@ -1,4 +1,4 @@
-"""Progress of work on many files: a bar on a terminal, gone at the end, and nothing in a log."""
+"""A progress bar for work on many files; a terminal shows it until the end, a log file never."""
 
 from collections.abc import Iterable
 from typing import TypeVar
@@ -10,13 +10,13 @@ Item = TypeVar("Item")
 
 
 def progress(items: Iterable[Item], what: str, total: int | None = None) -> Iterable[Item]:
-    """Go through items and show how far.
+    """Yield the items and show how many are done.
 
     Args:
-        items: What is worked on.
+        items: What the caller works on.
         what: The work, in two or three words.
-        total: How many there are; None asks `items`.
+        total: Number of items; None takes the length of `items`.
     """
     console = Console()
-    off = not console.is_terminal  # else blank lines are left in a log
+    off = not console.is_terminal  # a bar would leave blank lines in a log file
     return track(items, what, total=total, console=console, transient=True, disable=off)

@@ -1,9 +1,10 @@
 """RandAugment on batches, with the operations and magnitudes of timm.
 
 The reference is timm's `timm/data/auto_augment.py` (Apache-2.0), which works on one PIL image at a
-time. Ours works on float images in 0..1, in groups that share a draw, and differs in three points:
-interpolation is always bilinear; what comes in from outside is mid-grey (timm's own default, where
-its training script puts the mean of the dataset); only posterise and equalise round to 8 bits.
+time. Ours works on float images in 0..1, in groups that share a draw. It differs in three points:
+interpolation is always bilinear; pixels from outside the image are mid-grey (timm's own default,
+but timm's training script fills in the mean of the dataset); only posterise and equalise round to
+8 bits.
 
 B batch, C channels, H W height and width; images are square.
 """
@@ -22,7 +23,7 @@ from saformer.data.settings import RandAugmentOps
 FILL = 128 / 255
 SIGNED = {"Rotate": 30.0, "ShearX": 0.3, "ShearY": 0.3, "TranslateX": 0.45, "TranslateY": 0.45}
 BLENDS = ("Color", "Contrast", "Brightness", "Sharpness")
-# Spikformer's cifar10/aa_snn.py; its translations are timm's relative ones, as all of ours are.
+# From Spikformer's cifar10/aa_snn.py; like all of ours, its translations are timm's relative ones.
 SPIKFORMER = ["Equalize", "Rotate", "ShearX", "TranslateX", "TranslateY"]
 
 
@@ -37,10 +38,10 @@ def rand_augment(
 
     Args:
         x: Images [B, C, H, W] in 0..1, C is 1 or 3.
-        policy: What to draw from.
+        policy: Number, magnitude and probability of the operations.
         group: Samples per draw.
-        generator: Source of the draws, through `on_host`: on a GPU a new one for each batch.
-        ops: Operations to draw from: timm's 15, or the five that Spikformer leaves of them.
+        generator: Source of the draws, see `on_host`; on a GPU pass a new one for each batch.
+        ops: Operations to draw from: timm's 15, or the five of them that Spikformer uses.
     """
     chunks = list(x.split(group))
     names = SPIKFORMER if ops is RandAugmentOps.spikformer else list(OPERATIONS)
@@ -60,9 +61,10 @@ def rand_augment(
 
 
 def on_host(generator: Generator) -> Generator:
-    """The generator itself on the CPU, else one of the CPU with its seed.
+    """Return a CPU generator as it is, or for a GPU generator a new CPU one with its initial seed.
 
-    To draw on a GPU what the CPU must know would make it wait for all that is queued there.
+    The CPU needs these draws. If the GPU drew them, the CPU would have to wait until the GPU has
+    finished all queued work.
     """
     if generator.device.type == "cpu":
         return generator
@@ -70,13 +72,13 @@ def on_host(generator: Generator) -> Generator:
 
 
 def argument(name: str, magnitude: float, sign: int, inc: bool) -> float:
-    """The setting of one operation.
+    """The argument that an operation takes at a magnitude.
 
     Args:
         name: A key of `OPERATIONS`.
         magnitude: 0..10.
-        sign: 1 or -1, for operations that go either way.
-        inc: Grow stronger with the magnitude.
+        sign: 1 or -1, for operations that have two directions.
+        inc: Whether the operation gets stronger with the magnitude.
 
     Returns:
         Degrees, slope, share of the side, blend factor, bits to keep, or grey level 0..256.
@@ -98,14 +100,14 @@ def _in_bytes(operation: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def _below(x: Tensor, level: float) -> Tensor:
-    """Where the grey level is below `level`; the half makes it proof against rounding."""
+    """Mask of the grey levels below `level`; the -0.5 avoids errors by rounding."""
     return x < (level - 0.5) / 255
 
 
 def _move(x: Tensor, row_x: list[float], row_y: list[float]) -> Tensor:
-    """Warp by one map of target to source."""
+    """Warp all images by one map from target to source."""
     theta = torch.tensor([[row_x, row_y]], dtype=x.dtype).to(x.device, non_blocking=True)
-    # As channels of one image they share the weights of the interpolation: several times as fast.
+    # As channels of one image, all share the interpolation weights: this is several times as fast.
     return warp(x.flatten(0, 1)[None], theta, FILL).view(x.shape)
 
 
@@ -114,8 +116,8 @@ def _rotate(x: Tensor, degrees: float) -> Tensor:
     return _move(x, [cos, -sin, 0], [sin, cos, 0])
 
 
-# PIL shears about the upper left corner: the source is at x + slope * y, both counted from there.
-# A blend factor means the same to PIL and torchvision: 1 is the image, 0 the fully changed one.
+# PIL shears about the upper left corner: the source column is x + slope * y, counted from there.
+# A blend factor means the same in PIL and torchvision: 1 is the image, 0 the fully changed image.
 OPERATIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "AutoContrast": lambda x, _: TF.autocontrast(x),
     "Equalize": lambda x, _: _in_bytes(TF.equalize, x),

@@ -1,4 +1,4 @@
-"""A set of event recordings, and its frames as a cache of uint8 arrays.
+"""Turn a dataset of event recordings into frames, which are cached as uint8 arrays.
 
 T timesteps, N recordings, H W height and width of the frames.
 """
@@ -24,35 +24,35 @@ from saformer.errors import DataError, require
 
 log = logging.getLogger(__name__)
 
-MAX_SKIPPED = 1e-3  # share of the recordings
-MAX_SATURATED = 1e-4  # share of the cells
+MAX_SKIPPED = 1e-3  # share of the recordings; a build with more damaged ones fails
+MAX_SATURATED = 1e-4  # share of the cells; a build with more saturated ones warns
 
 
 @dataclass(frozen=True)
 class Recordings:
-    """An indexed set of recordings: what is known of it before any event is read."""
+    """An index of recordings: everything that is known before any event is read."""
 
     sensor: int
     """Side of the sensor in pixels."""
     names: list[str]
     """Unique names, in an order that does not depend on the file system."""
     paths: list[Path]
-    """The file of each, for messages."""
+    """The file of each recording, for messages."""
     labels: NDArray[np.int64]
     """Class numbers [N]."""
     test: NDArray[np.bool_] | None
-    """Which of them are the official test set, None where there is none [N]."""
+    """Mask of the official test set [N]; None if there is no official test set."""
     fingerprint: str
     """Digest of names and sizes, in the order of `names` (`saformer.data.cache.fingerprint`)."""
     load: Callable[[int], Events]
-    """Reads one; raises a DataError. They are asked for in order."""
+    """Reads one recording or raises a DataError; it is called in order of the names."""
 
 
 def event_settings(config: DatasetConfig) -> EventConfig:
-    """How events become frames.
+    """The settings of how events become frames.
 
     Raises:
-        SettingError: The settings are those of images.
+        SettingError: They are null, as for a dataset of images.
     """
     rule = f"be set for {config.name}, which is recorded events: type dataset={config.name}"
     require(config.events is not None, "dataset.events", rule, "null")
@@ -61,10 +61,12 @@ def event_settings(config: DatasetConfig) -> EventConfig:
 
 
 def check_recordings(recordings: Recordings, config: DatasetConfig) -> None:
-    """Hold an index against itself: only some of it is left in the frames that the door sees.
+    """Check that the parts of an index fit together.
+
+    `check_source` cannot do this later, because the frames do not contain all of the index.
 
     Raises:
-        SettingError: It has more classes than the settings say.
+        SettingError: The index has more classes than the settings say.
         DataError: Its parts do not fit together.
     """
     count, labels, test = len(recordings.names), recordings.labels, recordings.test
@@ -82,17 +84,17 @@ def check_recordings(recordings: Recordings, config: DatasetConfig) -> None:
 
 
 def read_recordings(config: DatasetConfig, recordings: Recordings, timesteps: int) -> Source:
-    """Frames of all recordings, from the cache or into it, and the split.
+    """Return the frames of all recordings and the split; the first call builds the cache.
 
     Args:
-        config: Size, rule of cutting, split, place of the cache.
-        recordings: What is read.
+        config: Settings of the dataset.
+        recordings: Index of the recordings.
         timesteps: Frames T of a recording.
 
     Raises:
         DataError: A recording is damaged, the index contradicts itself, or the cache cannot be
             written.
-        SettingError: The split cannot be made, or frames be larger than the sensor.
+        SettingError: The split is impossible, or frames would be larger than the sensor.
     """
     check_recordings(recordings, config)
     events, size = event_settings(config), recordings.sensor
@@ -100,8 +102,8 @@ def read_recordings(config: DatasetConfig, recordings: Recordings, timesteps: in
     require(config.image_size <= size, "dataset.image_size", rule, config.image_size)
     if events.resize is Resize.bin:
         size = config.image_size
-    # Before the frames, which take long, and of all recordings, so that one that is left out moves
-    # no other one.
+    # Split before the slow build, so that a wrong setting is reported early. Split all recordings,
+    # so that a damaged one that is left out does not move others to the other side.
     test = choose_test(config, recordings.names, recordings.labels, recordings.test)
     shape = (len(recordings.names), timesteps, 2, size, size)
     key = {
@@ -136,9 +138,9 @@ def read_recordings(config: DatasetConfig, recordings: Recordings, timesteps: in
 def _write_frames(
     folder: Path, config: DatasetConfig, recordings: Recordings, shape: tuple[int, ...]
 ) -> dict[str, Any]:
-    """Fill a cache: frames.npy [N, T, 2, H, W] and kept.npy, the recordings of its first frames.
+    """Write frames.npy [N, T, 2, H, W] and kept.npy, the numbers of the recordings in it.
 
-    As many of the last frames as recordings were skipped are of none, and are left empty.
+    If recordings are skipped, as many entries at the end of frames.npy stay empty.
     """
     events = event_settings(config)
     count, timesteps, _, size, _ = shape

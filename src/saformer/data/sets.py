@@ -1,8 +1,8 @@
-"""Sets of items that hand out whole batches, and the keys by which they are asked for them.
+"""Datasets that return whole batches, and the samplers that produce their keys.
 
-A key is epoch * len + place, so that whatever is drawn while a batch is made (a crop) can be a
-function of seed, epoch and item: neither the number of workers, which live on from one epoch to the
-next, nor a restart changes it. B batch, S side of an image.
+A key is epoch * len + place. Because the key contains the epoch, a random crop can be a function of
+seed, epoch and item. It therefore depends neither on the number of workers (which live on from one
+epoch to the next) nor on a restart. B batch, S side of an image.
 """
 
 from collections.abc import Iterator
@@ -19,13 +19,14 @@ from saformer.errors import DataError
 
 Batch = tuple[Tensor, Tensor]
 NOTHING = -1
-"""A key without an item; the sets leave it out."""
+"""A key that stands for no item; the datasets skip it."""
 
 
 class EpochSampler(DistributedSampler[int]):
     """Shuffled keys of an epoch.
 
-    torch's sampler also for one process: its order depends on seed and epoch alone.
+    We use torch's distributed sampler even for one process, because its order depends only on seed
+    and epoch.
     """
 
     def __iter__(self) -> Iterator[int]:
@@ -34,10 +35,10 @@ class EpochSampler(DistributedSampler[int]):
 
 
 class ShareSampler(DistributedSampler[int]):
-    """Every place once, shared among the processes; torch's own repeats some to be even.
+    """Divide all places among the processes, each place once; torch's sampler would repeat some.
 
-    A share that is one short ends with `NOTHING`, so that all processes have the same number of
-    batches: they meet in each of them. The last batch of some may hold no item.
+    A share that is one item short ends with `NOTHING`, because the processes synchronise in every
+    batch and so need the same number of batches. The last batch of a process may hold no item.
     """
 
     def __iter__(self) -> Iterator[int]:
@@ -56,7 +57,7 @@ class ArraySet(Dataset[Batch]):
         x: uint8 [N, ...], in memory or mapped from disk.
         y: Class numbers [N].
         items: Numbers of the items that belong to this set, in the order of an evaluation.
-        resident: Hand out item numbers in the place of x, which is on the device already.
+        resident: Return item numbers instead of x, because x is already on the device.
     """
 
     def __init__(self, x: Tensor, y: Tensor, items: Items, resident: bool = False) -> None:
@@ -74,14 +75,15 @@ class ArraySet(Dataset[Batch]):
 
 
 class ImageSet(Dataset[Batch]):
-    """Chosen images that are files; they are decoded, cut and resized where they are fetched.
+    """Chosen images that are files; the worker that fetches them decodes, crops and resizes them.
 
     Args:
         files: All images of the dataset.
         y: Class numbers [N].
         items: Numbers of the images that belong to this set, in the order of an evaluation.
         seed: Seed of the crops.
-        area: Random crop of low..high of an image's area; None for the crop of an evaluation.
+        area: Smallest and largest share of the image's area that a random crop keeps; None takes
+            the centre crop of an evaluation.
     """
 
     def __init__(
@@ -101,8 +103,8 @@ class ImageSet(Dataset[Batch]):
     def __getitems__(self, keys: list[int]) -> Batch | DataError:
         """One batch, uint8 [B, 3, S, S] and class numbers [B].
 
-        The error of a file is returned, for the main process to raise: raised in a worker, torch
-        would make a page of traceback of it.
+        If a file cannot be decoded, the error is returned and the main process raises it. Raised in
+        a worker, it would reach the user as a page of traceback.
         """
         keys = [key for key in keys if key != NOTHING]
         items = self.items[[key % len(self) for key in keys]]

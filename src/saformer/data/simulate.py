@@ -1,9 +1,9 @@
-"""An event camera in front of a moving image, simulated as CIFAR10-DVS was recorded.
+"""Simulate an event camera that looks at a moving image, as in the recording of CIFAR10-DVS.
 
 Li et al. (Frontiers in Neuroscience 11, 2017, 309) enlarged images bicubically, moved them over a
 monitor in a smooth closed loop, and recorded them with one DVS128. A pixel of such a camera
-remembers the logarithm of the light at its last event, and sends the next event when the light has
-changed by its threshold since then: ON if it got brighter, OFF if darker.
+remembers the logarithm of the light at its last event. It sends the next event when this logarithm
+has changed by the pixel's threshold: ON if the light got brighter, OFF if it got darker.
 
 H W height and width of the image, S side of the view in pixels, K steps of the motion.
 """
@@ -20,15 +20,15 @@ from saformer.data.events import Events
 Array = NDArray[np.float64]
 
 VIEW = 32  # side of the camera's view in pixels, S
-RADIUS = 2  # of the motion in pixels; a diamond, so each quarter moves edges of every direction
-ENLARGED = VIEW - 2 * RADIUS  # side of the image in the view: the motion never takes it out of it
-STEP_US = 5000  # of the motion; the light changes linearly within a step
-STEPS = 40  # one loop of 200 ms, and at most a fifth of a pixel per step and axis
-BLACK = 0.2  # light of a black pixel over a white one's: monitors are grey in a lit room
-THRESHOLD = 0.25  # mean change of the log light that makes an event, a middling bias of a DVS
-MISMATCH = 0.03  # standard deviation of the thresholds over the pixels, which are never equal
-NOISE_HZ = 1.0  # events that a pixel sends without cause, in a second
-CAMERA = 128  # seed of the thresholds: as in the original, one camera records everything
+RADIUS = 2  # pixels; the path is a diamond, so each quarter of it moves edges of every direction
+ENLARGED = VIEW - 2 * RADIUS  # side of the image in pixels, so that the motion keeps it in view
+STEP_US = 5000  # duration of a step of the motion; the light changes linearly within a step
+STEPS = 40  # one loop takes 200 ms and moves at most a fifth of a pixel per step and axis
+BLACK = 0.2  # light of a black pixel relative to a white one: monitors are grey in a lit room
+THRESHOLD = 0.25  # mean change of the log light that causes an event; a typical DVS setting
+MISMATCH = 0.03  # standard deviation of the thresholds over the pixels of a real camera
+NOISE_HZ = 1.0  # events per second that a pixel sends without any change of light
+CAMERA = 128  # seed of the thresholds: one camera records everything, as in the original
 
 
 def diamond(radius: float, steps: int) -> Array:
@@ -48,14 +48,14 @@ def record(
     threshold: float = THRESHOLD,
     noise_hz: float = NOISE_HZ,
 ) -> Events:
-    """What the camera sends while an image goes through its motion.
+    """Return the events that the camera sends while the image moves along the path.
 
     Args:
         image: Grey levels [H, W], square.
         seed: Seed of the noise.
         path: Shifts in pixels [K + 1, 2], as (x, y).
         threshold: Mean threshold of the pixels.
-        noise_hz: Noise of a pixel.
+        noise_hz: Noise events of a pixel per second.
 
     Returns:
         Events in order of time, in the upright coordinates of the image.
@@ -81,7 +81,7 @@ def thresholds(mean: float) -> Array:
 def _log_light(image: NDArray[np.uint8], path: Array) -> Array:
     """Logarithm of the light on every pixel of the view at every point of the path [K + 1, S * S].
 
-    What lies around the image is black.
+    The surroundings of the image are black.
     """
     grey = torch.from_numpy(image).double()[None, None] / 255
     large = F.interpolate(grey, size=(ENLARGED, ENLARGED), mode="bicubic").clamp(0, 1)[0, 0].numpy()
@@ -92,7 +92,7 @@ def _log_light(image: NDArray[np.uint8], path: Array) -> Array:
 
 
 def _bilinear(shift: Array) -> Array:
-    """Weights [K + 1, S, image] that put a line of the image into the view, centre + shift."""
+    """Weights [K + 1, S, image side] that place one line of the image in the view, with a shift."""
     place = np.arange(ENLARGED) + (VIEW - ENLARGED) / 2 + shift[:, None, None]
     weights: Array = np.maximum(0, 1 - np.abs(np.arange(VIEW)[:, None] - place))
     return weights
@@ -102,11 +102,11 @@ def crossings(log_light: Array, on: Array, off: Array) -> tuple[NDArray[np.int64
     """Events that the light causes: time in microseconds, pixel, polarity, in any order.
 
     Args:
-        log_light: At the ends of the steps [K + 1, S * S], linear in between.
-        on: Thresholds of the pixels upwards [S * S].
-        off: Thresholds of the pixels downwards [S * S].
+        log_light: Log light at the ends of the steps [K + 1, S * S]; it is linear in between.
+        on: Thresholds of the pixels for brighter light [S * S].
+        off: Thresholds of the pixels for darker light [S * S].
     """
-    memory = log_light[0].copy()  # at the last event
+    memory = log_light[0].copy()  # log light at the last event of each pixel
     before, counts = np.empty((2, len(log_light) - 1, len(memory)))
     for i, now in enumerate(log_light[1:]):
         before[i] = memory
@@ -116,7 +116,7 @@ def crossings(log_light: Array, on: Array, off: Array) -> tuple[NDArray[np.int64
         memory += counts[i] * threshold
     step, pixel = np.nonzero(counts)
     count = counts[step, pixel].astype(np.int64)
-    which = np.repeat(np.arange(len(count)), count)  # a fast change crosses more than once
+    which = np.repeat(np.arange(len(count)), count)  # a fast change crosses several thresholds
     nth = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count) + 1
     step, pixel = step[which], pixel[which]
     start, end = log_light[step, pixel], log_light[step + 1, pixel]

@@ -1,4 +1,4 @@
-"""What every reader gives: all items of a dataset, their classes, and who is tested on."""
+"""The type that every reader returns: all items of a dataset, their classes and the test set."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ class Source:
     """A whole dataset: in memory, mapped from disk, or as files to decode."""
 
     x: Tensor | ImageFiles
-    """Images uint8 [N, C, H, W], or files of them; or event frames [N, T, 2, H, W]."""
+    """Images uint8 [N, C, H, W], or their files; or event frames [N, T, 2, H, W]."""
     y: Tensor
     """Class numbers int64 [N]."""
     train: Items
@@ -28,18 +28,18 @@ class Source:
     test: Items
     """Numbers of the items for testing."""
     names: list[str] | None = None
-    """Name of each item where it has one, no two alike; a split's digest is of these."""
+    """Unique name of each item, if items have names; the digest of a split is made of them."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What run.json should say of the files: plain values."""
+    """Plain values that run.json records about the files."""
 
     @property
     def digest_of(self) -> str:
-        """What a split's digest is of."""
+        """Which properties of the items the digest of a split is computed from."""
         nameless = self.names is None and isinstance(self.x, Tensor)
         return "class and bytes" if nameless else "class and name"
 
     def identify(self, item: int) -> str:
-        """What an item is told by, wherever it stands: its name, its file, or else its bytes."""
+        """Identify an item independently of its position: by name, else by file, else by bytes."""
         if self.names is not None:
             return self.names[item]
         if isinstance(self.x, ImageFiles):
@@ -49,7 +49,7 @@ class Source:
 
 
 def in_two_parts(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> Source:
-    """A dataset that is published as a training and a test set, in memory."""
+    """Make a source of a dataset that was published as a training and a test set."""
     numbers = np.arange(len(train_y) + len(test_y))
     return Source(
         x=torch.cat([train_x, test_x]),

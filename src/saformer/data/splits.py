@@ -1,13 +1,14 @@
-"""Which items are tested on and which held out, and the digest that a choice is stamped with.
+"""Choose the items for testing and validation, and compute the digest that identifies a choice.
 
-CIFAR10-DVS was published without a split, and "9:1" in papers is at least three different ones:
+CIFAR10-DVS was published without a split, and "9:1" in papers means at least three different ones:
 
-- `peer_last10`: the last tenth of every class when its file names are sorted as strings, so of a
-  thousand the numbers 91 to 99 and 909 to 999. SpikingJelly's `split_to_train_test_set`, and with
-  it Spikformer, Spikingformer, QKFormer and Spike-driven Transformer.
-- `tebn_first100`: the first hundred of every class by number, as TEBN and SpikingJelly's
-  `CIFAR10DVSTEBNSplit`; known to give higher accuracy.
-- `stratified_seeded`: a tenth of every class at random, by `dataset.split_seed`.
+- `peer_last10`: the last tenth of every class when its file names are sorted as strings; of a
+  thousand files these are the numbers 91 to 99 and 909 to 999. SpikingJelly's
+  `split_to_train_test_set` does this, and so Spikformer, Spikingformer, QKFormer and Spike-driven
+  Transformer use this split.
+- `tebn_first100`: the first hundred of every class by number, as in TEBN and SpikingJelly's
+  `CIFAR10DVSTEBNSplit`; this split is known to give higher accuracy.
+- `stratified_seeded`: a random tenth of every class, drawn with `dataset.split_seed`.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from saformer.data.settings import DatasetConfig, Split
 from saformer.data.source import Items
 from saformer.errors import SettingError
 
-TEBN_TEST = 100  # recordings of a class
+TEBN_TEST = 100  # test recordings per class
 
 
 def choose_test(
@@ -30,16 +31,16 @@ def choose_test(
     labels: NDArray[np.int64],
     official: NDArray[np.bool_] | None,
 ) -> NDArray[np.bool_]:
-    """Which recordings `dataset.split` puts into the test set.
+    """Return the mask of the recordings that `dataset.split` puts into the test set.
 
     Args:
-        config: Its `split` and `split_seed`.
-        names: Names of the recordings [N]; what they end in is their number.
+        config: Settings of the dataset; `split` and `split_seed` are used.
+        names: Names of the recordings [N]; each name ends in the recording's number.
         labels: Class numbers [N].
         official: The published test set [N], None if there is none.
 
     Raises:
-        SettingError: There is no such split of this dataset, or a class would be left empty.
+        SettingError: The dataset has no such split, or a class would have no recording on one side.
     """
     if (official is not None) != (config.split is Split.official):
         others = [split.value for split in Split if split is not Split.official]
@@ -58,7 +59,7 @@ def choose_test(
         items = np.flatnonzero(labels == label).tolist()
         if config.split is Split.peer_last10:
             by_name = sorted(items, key=lambda i: names[i])
-            chosen = by_name[-(-9 * len(items) // 10) :]  # ceil(0.9 n) are trained on
+            chosen = by_name[-(-9 * len(items) // 10) :]  # ceil(0.9 n) are for training
         else:
             chosen = [i for i in items if _number(names[i]) < TEBN_TEST]
         if not 0 < len(chosen) < len(items):
@@ -78,11 +79,11 @@ def _number(name: str) -> int:
 def stratified(
     labels: NDArray[np.int64], count: int, seed: int, setting: str
 ) -> tuple[Items, Items]:
-    """Pick `count` items so that every class keeps its share, and return the rest beside them.
+    """Pick `count` items so that every class keeps its share, and return picked and other items.
 
     Args:
         labels: Class numbers [N].
-        count: Items to pick, at least one of each class.
+        count: Number of items to pick; it must allow at least one of each class.
         seed: Seed of the choice.
         setting: Name of the setting behind `count`, for the message.
 
@@ -95,7 +96,7 @@ def stratified(
     classes, sizes = np.unique(labels, return_counts=True)
     exact = sizes * count / len(labels)
     picks = np.floor(exact).astype(np.int64)
-    # Largest remainders first, so that the picks add up to `count`.
+    # Round up the classes with the largest remainders, so that the picks add up to `count`.
     for i in np.argsort(picks - exact, kind="stable")[: count - picks.sum()]:
         picks[i] += 1
     if picks.min() < 1 or (sizes - picks).min() < 1:
@@ -115,17 +116,17 @@ def stratified(
 
 
 def digest(items: Sequence[str]) -> str:
-    """Short name of a set of item names: the same set has the same digest everywhere."""
+    """Hash a set of item names; the same set has the same digest in any order, on any machine."""
     return hashlib.sha256("\n".join(sorted(items)).encode()).hexdigest()[:12]
 
 
 def digest_of(items: Items, labels: NDArray[np.int64], identify: Callable[[int], str]) -> str:
-    """The digest of items by class and name.
+    """Hash a set of items by class and name.
 
     Args:
-        items: Their numbers.
-        labels: Class numbers of all [N].
-        identify: What tells an item from the others, as `Source.identify`.
+        items: Item numbers.
+        labels: Class numbers of all items [N].
+        identify: Gives the name of an item, see `Source.identify`.
     """
     classes = labels[items].tolist()
     return digest(

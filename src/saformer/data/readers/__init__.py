@@ -1,8 +1,8 @@
-"""Readers: one file a dataset or format; bytes in, arrays out.
+"""Readers turn files into arrays; there is one module per dataset or file format.
 
-The reader of a dataset is the module here that bears its name, or one that `dataset.reader` names,
-with a function `read(config, timesteps) -> Source`; a `DataError` says what is missing and how to
-get it.
+The reader of a dataset is the module of this package with the dataset's name, or the module that
+`dataset.reader` names. It has a function `read(config, timesteps) -> Source`, which raises a
+`DataError` that says what is missing and how to get it.
 """
 
 import inspect
@@ -20,19 +20,19 @@ from saformer.suggest import suggest
 
 
 def find(config: DatasetConfig) -> ModuleType:
-    """The reader of a dataset.
+    """Find the reader of a dataset.
 
     Raises:
-        SettingError: There is none of that name.
+        SettingError: There is no reader of that name.
     """
     ours = [module.name for module in iter_modules(__path__)]
     name = config.reader or config.name
     expected = "a module with a function read(config, timesteps)"
     if config.reader is None:
-        if name in ours and _reads(found := _module(name)):
-            return found
-        # Some of our modules are parts that several readers share.
-        near = suggest(name, (each for each in ours if _reads(_module(each))))
+        if name in ours and _reads(shipped := _module(name)):
+            return shipped
+        # Some of our modules are no readers, but parts that several readers share.
+        near = suggest(name, (module for module in ours if _reads(_module(module))))
         fix = "A module of your own is named by dataset.reader"
         raise SettingError(f"dataset.name has no reader '{name}'.{near} {fix}")
     dotted = f"{__name__}.{name}" if name in ours else name
@@ -44,10 +44,10 @@ def _module(name: str) -> ModuleType:
     return import_module(f"{__name__}.{name}")
 
 
-def _reads(found: Any) -> bool:
-    """Whether it is a module with a function of two arguments, `read`."""
-    function = getattr(found, "read", None)
-    if not isinstance(found, ModuleType) or not inspect.isfunction(function):
+def _reads(module: Any) -> bool:
+    """Whether an object is a module with a function `read` of two arguments."""
+    function = getattr(module, "read", None)
+    if not isinstance(module, ModuleType) or not inspect.isfunction(function):
         return False
     try:
         inspect.signature(function).bind("config", "timesteps")
@@ -57,16 +57,16 @@ def _reads(found: Any) -> bool:
 
 
 def read(config: DatasetConfig, timesteps: int) -> Source:
-    """Read a dataset with its reader, and hold what was read against the settings.
+    """Read a dataset with its reader, and check the result against the settings.
 
     Args:
         config: Settings of the dataset.
         timesteps: Frames T of a recording of events; images are the same for every T.
 
     Raises:
-        SettingError: There is no reader of that name, or its data has another shape than `config`.
-        DataError: The files are missing or damaged, or what the reader made of them contradicts
-            itself (`saformer.data.door`).
+        SettingError: There is no reader of that name, or the data do not fit `config`.
+        DataError: The files are missing or damaged, or the reader's result contradicts itself
+            (`saformer.data.door`).
     """
     if config.events is None:
         rule = f"be official for {config.name}, whose test set was published"

@@ -1,9 +1,9 @@
 """AEDAT 2.0 as jAER wrote it for a DVS128, the format of CIFAR10-DVS.
 
 Header lines that begin with '#', then one event every 8 bytes: address and time in microseconds,
-both big-endian uint32. Bit 0 of the address is set when the pixel got darker; bits 1-7 and 8-14 say
-where, in the camera's own axes. Those are turned as SpikingJelly turns them, so that pictures stand
-upright; readers that leave them alone give other frames.
+both big-endian uint32. Bit 0 of the address is set when the pixel got darker; bits 1-7 and 8-14 are
+the pixel's position in the camera's own axes. We turn these axes as SpikingJelly does, so that
+pictures are upright; readers that do not turn them give other frames.
 """
 
 import os
@@ -25,12 +25,12 @@ def read_aedat2(path: Path) -> Events:
     """Read all events of a file.
 
     Raises:
-        DataError: The file cannot be read, is not AEDAT 2.0, holds no event, or was cut off.
+        DataError: The file cannot be read, is not AEDAT 2.0, holds no event, or is truncated.
     """
     data = _body(path, read=True)
     event = np.frombuffer(data, np.uint8)
-    # Only the last two bytes of an address are in use. All that is in them counts from the other
-    # end, so they are inverted first.
+    # Only the last two bytes of an address are used. Position and polarity in them count in the
+    # opposite direction to ours, so all bits are inverted first.
     high, low = ~event[2::EVENT], ~event[3::EVENT]
     return Events(
         t=np.frombuffer(data, ">u4")[1::2].astype(np.int64),
@@ -41,12 +41,12 @@ def read_aedat2(path: Path) -> Events:
 
 
 def check_aedat2(path: Path) -> None:
-    """Raise what `read_aedat2` would, from the header and the size of the file."""
+    """Raise the errors of `read_aedat2`, but look only at the header and the size of the file."""
     _body(path, read=False)
 
 
 def _body(path: Path, read: bool) -> bytes:
-    """What follows the header, if it is to be read; checked in either case."""
+    """Check header and size, and return the bytes after the header (no bytes without `read`)."""
     try:
         with path.open("rb") as file:
             begin = file.peek(16)[:16]
@@ -67,7 +67,7 @@ def _body(path: Path, read: bool) -> bytes:
 
 
 def write_aedat2(path: Path, events: Events) -> None:
-    """Write events of a 128x128 sensor so that `read_aedat2` gives them back.
+    """Write events of a 128x128 sensor in the format that `read_aedat2` reads.
 
     Args:
         path: File to write.

@@ -1,8 +1,9 @@
 """AEDAT 3.1 as cAER wrote it, the format of DVS128 Gesture.
 
-Header lines up to `#!END-HEADER`, then packets: 28 bytes that say what and how many, and the events
-themselves. Everything is little-endian. Of the packet types only polarity events are read: a word
-of valid bit, polarity, y and x, and the lower 31 bits of the time in microseconds.
+The file has header lines up to `#!END-HEADER`, then packets. A packet has a head of 28 bytes, with
+the type and number of its events, and then the events. All numbers are little-endian. We read only
+packets of polarity events. Such an event is a word with valid bit, polarity, y and x, and a word
+with the lower 31 bits of the time in microseconds.
 
 https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-3.1.html
 """
@@ -28,7 +29,7 @@ def read_aedat31(path: Path) -> Events:
     """Read the valid polarity events of a file.
 
     Raises:
-        DataError: The file cannot be read, is not AEDAT 3.1, or was cut off.
+        DataError: The file cannot be read, is not AEDAT 3.1, or is truncated.
     """
     try:
         data = path.read_bytes()

@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 from the official python files (cs.toronto.edu/~kriz/cifar.html).
 
-They are pickles, and a pickle can run code when it is read. Only what these files are made of is
-let through: dictionaries, lists, strings, bytes and arrays of numbers.
+The files are pickles, and a pickle can run code when it is loaded. This reader therefore allows
+only the types that these files contain: dictionaries, lists, strings, bytes and arrays of numbers.
 """
 
 import os
@@ -19,7 +19,7 @@ from saformer.errors import DataError
 
 
 class Layout(NamedTuple):
-    """How one of the two is laid down."""
+    """The files and keys of one of the two datasets."""
 
     folder: str
     """Folder that the archive unpacks to."""
@@ -30,17 +30,17 @@ class Layout(NamedTuple):
     labels: str
     """Key of the class numbers."""
     classes: int
-    """Classes K."""
+    """Number of classes K."""
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes into a pickle that Python 2 can read."""
+    """Stand in for `_codecs.encode`, with which Python 3 pickles bytes for Python 2."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it asks for text in {encoding}, which no CIFAR file does")
     return text.encode(encoding)
 
 
-# Everything that numpy puts into these pickles, by the names of old and new numpy.
+# All objects that numpy puts into these pickles, under the module names of old and new numpy.
 ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
@@ -55,19 +55,20 @@ ALLOWED: dict[tuple[str, str], Any] = {
 def read_cifar(config: DatasetConfig, layout: Layout) -> Source:
     """Read all images, 32x32 RGB, with their class numbers.
 
-    Looks in `dataset.root` and in the archive's folder below it.
+    The function looks in `dataset.root` and in the archive's folder below it.
 
     Args:
         config: Settings of the dataset.
-        layout: Which of the two it is.
+        layout: Files and keys of the dataset.
 
     Raises:
-        DataError: A file is missing, cut off, or something else.
+        DataError: A file is missing, truncated, or not a CIFAR file.
     """
     root = Path(config.root or "")
     fix = f"Run: saformer-data fetch {config.name}, or set dataset.root to where they are."
     inside = root / layout.folder
-    folder = inside if os.path.isdir(inside) else root  # Path.is_dir raises where it may not look
+    # os.path.isdir, because Path.is_dir raises in folders without permission.
+    folder = inside if os.path.isdir(inside) else root
     files = (*layout.train, layout.test)
     missing = [name for name in files if not os.path.isfile(folder / name)]
     if missing:
@@ -86,7 +87,7 @@ def _batch(path: Path, layout: Layout) -> tuple[Tensor, Tensor]:
             batch = _Unpickler(file, encoding="latin1").load()
     except OSError as error:
         raise DataError(path, "a readable file", str(error.strerror), "Check it.") from None
-    except Exception as error:  # what a damaged pickle raises depends on where it is damaged
+    except Exception as error:  # a damaged pickle can raise any exception
         found = f"what cannot be read ({str(error).partition(chr(10))[0] or type(error).__name__})"
         raise DataError(path, "a CIFAR file", found, fix) from None
     if not isinstance(batch, dict) or not {"data", layout.labels} <= batch.keys():
@@ -104,7 +105,7 @@ def _batch(path: Path, layout: Layout) -> tuple[Tensor, Tensor]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds arrays and plain values, and refuses everything else."""
+    """An unpickler that builds arrays and plain values, and refuses all other objects."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ALLOWED:

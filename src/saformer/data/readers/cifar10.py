@@ -17,6 +17,6 @@ def read(config: DatasetConfig, timesteps: int) -> Source:
     """Read all images.
 
     Raises:
-        DataError: As of `read_cifar`.
+        DataError: See `read_cifar`.
     """
     return read_cifar(config, LAYOUT)

@@ -1,4 +1,4 @@
-"""CIFAR-100: 50,000 training and 10,000 test images, 32x32 RGB, by their 100 fine classes."""
+"""CIFAR-100: 50,000 training and 10,000 test images, 32x32 RGB, with the 100 fine classes."""
 
 from saformer.data.readers.cifar import Layout, read_cifar
 from saformer.data.settings import DatasetConfig
@@ -17,6 +17,6 @@ def read(config: DatasetConfig, timesteps: int) -> Source:
     """Read all images.
 
     Raises:
-        DataError: As of `read_cifar`.
+        DataError: See `read_cifar`.
     """
     return read_cifar(config, LAYOUT)

@@ -1,7 +1,7 @@
-"""CIFAR10-DVS: 10,000 images of CIFAR-10, moved before a DVS128 (figshare, article 4724671).
+"""CIFAR10-DVS: a DVS128 recorded 10,000 moving images of CIFAR-10 (figshare, article 4724671).
 
-Each class is a folder of a thousand AEDAT 2.0 files, `bird/cifar10_bird_0.aedat` to `_999`, and was
-published as one zip archive.
+Each class is one zip archive, which unpacks to a folder of a thousand AEDAT 2.0 files, such as
+`bird/cifar10_bird_0.aedat` to `_999`.
 """
 
 import os
@@ -23,16 +23,16 @@ CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
 PER_CLASS = 1000
-TINY = 0.01  # of the median size of its class: such a file was cut off
+TINY = 0.01  # a file below this share of the median size of its class is truncated
 FETCH = "saformer-data fetch cifar10_dvs"
 
 
 def read(config: DatasetConfig, timesteps: int) -> Source:
-    """Frames of all recordings, built at the first call (`read_recordings`).
+    """Return the frames of all recordings; the first call builds them (`read_recordings`).
 
     Raises:
-        DataError: Files are missing, or damaged.
-        SettingError: The split cannot be made, or frames be larger than the sensor.
+        DataError: Files are missing or damaged.
+        SettingError: The split is impossible, or frames would be larger than the sensor.
     """
     return read_recordings(config, index(config), timesteps)
 
@@ -67,26 +67,26 @@ def index(config: DatasetConfig) -> Recordings:
         paths=paths,
         labels=np.repeat(np.arange(len(CLASSES)), [len(paths) for paths in files.values()]),
         test=None,
-        # Which of the files are whole decides what is in the frames.
+        # Damaged files count with size -1, because they are left out of the frames.
         fingerprint=fingerprint((p.stem, -1 if p in faults else _size(p)) for p in paths),
         load=load,
     )
 
 
 def _files(folder: Path) -> list[Path]:
-    """Recordings of a class that are there, by number."""
+    """Existing recordings of a class, sorted by number."""
     there = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-    # The names are known, so that the order does not hang on what a file system lists first.
+    # Go through the expected names, because the order of a file system's listing is arbitrary.
     return [folder / name for name in _expected(folder.name) if name in there]
 
 
 def _expected(name: str) -> list[str]:
-    """Files of a class by number."""
+    """File names of a whole class, sorted by number."""
     return [f"cifar10_{name}_{i}.aedat" for i in range(PER_CLASS)]
 
 
 def _nothing(root: Path) -> DataError:
-    """There is no recording at all."""
+    """Make the error that there is no recording."""
     zips = [folder / f"{name}.zip" for folder in _archives(root) for name in CLASSES]
     unpacked = sum(os.path.isfile(path) for path in zips)
     found = f"{unpacked} zip archives, not unpacked" if unpacked else "none"
@@ -101,18 +101,18 @@ def _nothing(root: Path) -> DataError:
 
 
 def _archives(root: Path) -> tuple[Path, Path]:
-    """Folders that the archives may lie in."""
+    """Folders that may contain the archives."""
     return root / "download", root
 
 
 def _fix(name: str) -> str:
-    """What to do about a class that is not whole."""
+    """What the user can do about an incomplete class."""
     again = f"Unpack {name}.zip again (or run: {FETCH})"
     return f"{again}, or set dataset.allow_incomplete=true to use what is there."
 
 
 def _incomplete(folder: Path, paths: list[Path]) -> DataError:
-    """A class has too few recordings."""
+    """Make the error that a class has too few recordings."""
     there = {path.name for path in paths}
     missing = next(name for name in _expected(folder.name) if name not in there)
     expected = f"{PER_CLASS} recordings of class {folder.name}"
@@ -121,14 +121,14 @@ def _incomplete(folder: Path, paths: list[Path]) -> DataError:
 
 
 def _faults(root: Path, name: str, paths: list[Path], compare: bool) -> dict[Path, DataError]:
-    """Recordings of a class that are not whole, by their headers and sizes.
+    """Find the damaged recordings of a class by their headers and sizes.
 
     Args:
         root: Folder of the classes.
         name: Name of the class.
-        paths: Its recordings.
-        compare: Find those that were cut off between two events, too. Such a file looks whole, and
-            only its archive, or the median of its class, can tell.
+        paths: Recordings of the class.
+        compare: Also find files that were truncated between two events. Such a file looks whole;
+            only a comparison with its archive, or with the median of its class, shows the damage.
     """
     archive = _sizes_in_archive(root, name) if compare else {}
     sizes = {path: _size(path) for path in paths}
@@ -151,7 +151,7 @@ def _faults(root: Path, name: str, paths: list[Path], compare: bool) -> dict[Pat
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file; none of one that cannot be opened, which `check_aedat2` tells."""
+    """Bytes of a file; 0 if it cannot be opened, which `check_aedat2` reports."""
     try:
         return path.stat().st_size
     except OSError:
@@ -159,11 +159,11 @@ def _size(path: Path) -> int:
 
 
 def _sizes_in_archive(root: Path, name: str) -> dict[str, int]:
-    """Size of each file of a class by its archive; empty if that is not there."""
+    """Size of each file of a class according to its archive; empty without an archive."""
     for folder in _archives(root):
         try:
             with zipfile.ZipFile(folder / f"{name}.zip") as archive:
                 return {Path(item.filename).name: item.file_size for item in archive.infolist()}
-        except (OSError, zipfile.BadZipFile):  # nothing to compare with
+        except (OSError, zipfile.BadZipFile):  # no usable archive in this folder
             continue
     return {}

@@ -1,7 +1,7 @@
-"""The 8x8 digits that come with the package (`assets/digits.LICENSE.md` has their source).
+"""The 8x8 digits that come with the package (`assets/digits.LICENSE.md` names their source).
 
-The file keeps the order of the writers, so a test set from the end holds mostly other hands than
-the training set: the last 360 images are the test set, always.
+The last 360 images are always the test set. The file is sorted by writer, so most of the writers of
+these images do not occur in the training set.
 """
 
 from importlib import resources

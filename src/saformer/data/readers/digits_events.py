@@ -1,7 +1,7 @@
-"""The digits as an event camera sees them: AEDAT 2.0 files that are simulated here, once.
+"""The digits as an event camera sees them; this module simulates the AEDAT 2.0 files once.
 
-`<root>/<class>/digit_<number>.aedat`, laid down as CIFAR10-DVS is. A recording bears the number of
-its image in `digits`, and the test set is the same: the last 360, mostly other hands.
+The files are `<root>/<class>/digit_<number>.aedat`, as in CIFAR10-DVS. A recording has the number
+of its image in `digits`, and the test set is the same: the last 360.
 """
 
 import os
@@ -24,26 +24,26 @@ from saformer.errors import DataError, require
 
 
 def read(config: DatasetConfig, timesteps: int) -> Source:
-    """Read the recordings as frames; simulate them before if they are not there.
+    """Read the recordings as frames; simulate them first if they do not exist.
 
     Raises:
-        DataError: They cannot be written, or something else is in their place.
+        DataError: The recordings cannot be written, or their folder holds something else.
     """
     simulate(config)
     return read_recordings(config, index(config), timesteps)
 
 
 def simulate(config: DatasetConfig) -> None:
-    """Record all digits into `dataset.root`, unless there is such a folder already.
+    """Simulate recordings of all digits in `dataset.root`, unless this folder exists already.
 
-    The files are written to a folder beside it, which gets its name when all of them are there.
+    The files are written to a temporary folder, which is renamed when it is complete.
 
     Raises:
         DataError: The files cannot be written.
     """
     root = _root(config)
     try:
-        if os.path.lexists(root):  # before the lock, so that a set on a read-only disk serves
+        if os.path.lexists(root):  # before we take the lock, so that a read-only disk works
             return
         root.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{root}.lock"):
@@ -56,9 +56,9 @@ def simulate(config: DatasetConfig) -> None:
 
 
 def _simulate(config: DatasetConfig, root: Path) -> None:
-    """Simulate under the lock."""
-    part = root.with_name(f".{root.name}.simulating")  # under the lock nobody else has it
-    if os.path.isdir(part):  # of a simulation that was killed
+    """Simulate all recordings; the caller holds the lock."""
+    part = root.with_name(f".{root.name}.simulating")  # no other process uses it: we hold the lock
+    if os.path.isdir(part):  # left by a simulation that was killed
         shutil.rmtree(part)
     images, labels = digits.load()
     part.mkdir()
@@ -74,7 +74,7 @@ def _simulate(config: DatasetConfig, root: Path) -> None:
 
 
 def _root(config: DatasetConfig) -> Path:
-    """Where the recordings are, or will be."""
+    """The folder of the recordings; it need not exist."""
     rule = "be a folder, into which the recordings are simulated"
     require(config.root is not None, "dataset.root", rule, "null")
     return Path(config.root or "")
@@ -86,10 +86,10 @@ def _paths(root: Path, labels: NDArray[np.int64]) -> list[Path]:
 
 
 def index(config: DatasetConfig) -> Recordings:
-    """Find the recordings, without simulating any.
+    """Find the recordings, but simulate none.
 
     Raises:
-        DataError: They are not there, or not all of them.
+        DataError: Some or all recordings are missing.
     """
     _, labels = digits.load()
     root = _root(config)
@@ -103,7 +103,7 @@ def index(config: DatasetConfig) -> Recordings:
             root,
             f"{len(paths)} simulated recordings",
             f"{len(paths) - len(missing)} (the first missing: {missing[0].relative_to(root)})",
-            "Move it away, or set dataset.root to a new folder: they are simulated again.",
+            "Move the folder away, or set dataset.root to a new one: they are simulated again.",
         )
     for path in paths:
         check_aedat2(path)

@@ -1,9 +1,10 @@
-"""DVS128 Gesture: 29 people make 11 gestures before a DVS128 under several lights (IBM).
+"""DVS128 Gesture: a DVS128 recorded 11 gestures of 29 people under several lights (IBM).
 
-The folder DvsGesture holds an AEDAT 3.1 file for each person and light, `user01_led.aedat`, a table
-`user01_led_labels.csv` of when which gesture was made, and the files for training and testing by
-name. Each row of a table is a clip: cut so, the set has 1176 clips for training and 288 for
-testing, as in SpikingJelly; the pre-cut set of tonic has 1077 and 264, other clips.
+The folder DvsGesture holds for each person and light an AEDAT 3.1 file, such as
+`user01_led.aedat`, and a table of the times of the gestures in it, `user01_led_labels.csv`. Two
+lists name the files for training and for testing. Each row of a table is a clip. This gives 1176
+clips for training and 288 for testing, as in SpikingJelly; the pre-cut dataset of tonic has other
+clips, 1077 and 264.
 """
 
 import os
@@ -35,10 +36,11 @@ CLASSES = (
     "air_guitar",
     "other_gestures",
 )
-"""By number in the tables, less one; `gesture_mapping.csv`. The last is whatever people made up."""
+"""Names from `gesture_mapping.csv`; the tables count classes from 1. In the last class, people
+invented their own gestures."""
 TRIALS = {"trials_to_train.txt": 1176, "trials_to_test.txt": 288}
-"""Lists of files, and how many clips each amounts to."""
-FOLDER = "DvsGesture"  # that the archive unpacks to
+"""Lists of files, and the number of clips in the files of each list."""
+FOLDER = "DvsGesture"  # the archive unpacks to it
 ARCHIVE = "DvsGesture.tar.gz"
 UNPACK = f"Unpack {ARCHIVE} again (saformer-data fetch dvs128_gesture says how to get it)"
 
@@ -47,29 +49,29 @@ class Clip(NamedTuple):
     """One row of a table."""
 
     name: str
-    """Recording and row."""
+    """Name of the recording and number of the row."""
     path: Path
-    """The recording that it is cut from."""
+    """The recording that contains the clip."""
     label: int
     """Class number, from 0."""
     start: int
-    """First microsecond."""
+    """First microsecond of the clip."""
     end: int
-    """The one after the last."""
+    """First microsecond after the clip."""
 
 
 def read(config: DatasetConfig, timesteps: int) -> Source:
-    """Frames of all clips, built at the first call (`read_recordings`).
+    """Return the frames of all clips; the first call builds them (`read_recordings`).
 
     Raises:
-        DataError: Files are missing, or damaged.
+        DataError: Files are missing or damaged.
         SettingError: The split is not the official one, or frames would be larger than the sensor.
     """
     return read_recordings(config, index(config), timesteps)
 
 
 def index(config: DatasetConfig) -> Recordings:
-    """Find the clips by the lists and tables, in their order; the recordings are not read.
+    """Find the clips from the lists and tables, in their order; recordings are not read.
 
     Raises:
         DataError: A list, table or recording is missing or damaged, or clips are missing.
@@ -79,7 +81,8 @@ def index(config: DatasetConfig) -> Recordings:
     clips = [clip for part in parts for clip in part]
     if not clips:
         raise DataError(folder, "the recordings in its lists", "none", f"{UNPACK}.")
-    recording = lru_cache(maxsize=1)(read_aedat31)  # the clips of a recording come one by one
+    # The clips of a recording are loaded one after the other, so that caching one file is enough.
+    recording = lru_cache(maxsize=1)(read_aedat31)
     return Recordings(
         sensor=SENSOR,
         names=[clip.name for clip in clips],
@@ -95,7 +98,7 @@ def index(config: DatasetConfig) -> Recordings:
 
 
 def _folder(root: Path) -> Path:
-    """The folder with the lists: that of the archive below the root, or the root itself."""
+    """The folder with the lists: the archive's folder below the root, or the root."""
     for folder in (root / FOLDER, root):
         if any(os.path.isfile(folder / trials) for trials in TRIALS):
             return folder
@@ -106,12 +109,12 @@ def _folder(root: Path) -> Path:
         root,
         f"{FOLDER} with {' and '.join(TRIALS)} and the recordings that they list",
         found,
-        f"{UNPACK}, or set dataset.root to where it is.",
+        f"{UNPACK}, or set dataset.root to its folder.",
     )
 
 
 def _clips(folder: Path, trials: str, allow_incomplete: bool) -> list[Clip]:
-    """Clips of all recordings in a list, in its order."""
+    """Clips of all recordings in a list, in the order of the list."""
     fix = f"{UNPACK}, or set dataset.allow_incomplete=true to use what is there."
     paths = [folder / line for line in _lines(folder / trials)]
     there = [path for path in paths if os.path.isfile(path)]
@@ -127,7 +130,7 @@ def _clips(folder: Path, trials: str, allow_incomplete: bool) -> list[Clip]:
 
 
 def _lines(path: Path) -> list[str]:
-    """Lines of a text file that say something."""
+    """Lines of a text file that are not empty."""
     try:
         text = path.read_text(encoding="ascii")
     except OSError as error:

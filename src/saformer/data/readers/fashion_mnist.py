@@ -1,7 +1,7 @@
-"""Fashion-MNIST from its four idx files, as torchvision or Debian lay them down.
+"""Fashion-MNIST from its four idx files, in the folders of torchvision or Debian.
 
-Read here and not by torchvision, because Debian's files are compressed in a folder that is not ours
-to unpack into, and because a file that was cut off should be told by name and in numbers.
+We do not use torchvision's reader for two reasons: Debian's files are compressed, in a folder that
+users cannot write to; and our error names a truncated file and its number of bytes.
 """
 
 import gzip
@@ -26,10 +26,10 @@ FIX = "Run: saformer-data fetch fashion_mnist, or apt-get install dataset-fashio
 def read(config: DatasetConfig, timesteps: int) -> Source:
     """Read all 60,000 training and 10,000 test images, 28x28 grey.
 
-    Looks in `dataset.root`, in torchvision's folder below it, and in Debian's folder.
+    The function looks in `dataset.root`, in torchvision's folder below it, and in Debian's folder.
 
     Raises:
-        DataError: A file is nowhere, cut off, or something else.
+        DataError: A file is missing, truncated, or not an idx file.
     """
     root = Path(config.root or "")
     folders = [root / "FashionMNIST" / "raw", root, DEBIAN]
@@ -49,7 +49,7 @@ def _find(name: str, folders: list[Path], root: Path) -> Path:
     """The file in the first folder that has it, plain or compressed."""
     for folder in folders:
         for path in (folder / name, folder / f"{name}.gz"):
-            if os.path.isfile(path):  # Path.is_file raises where it may not look
+            if os.path.isfile(path):  # Path.is_file raises in folders without permission
                 return path
     raise DataError(
         root,
@@ -60,10 +60,10 @@ def _find(name: str, folders: list[Path], root: Path) -> Path:
 
 
 def _idx(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """A file of unsigned bytes in idx format: magic, counts, data.
+    """Read a file of unsigned bytes in idx format: magic, counts, data.
 
     Args:
-        path: The file, compressed if its name says so.
+        path: The file; it is compressed if its suffix is .gz.
         shape: Shape of one item.
     """
     fix = f"Remove it and get it again. {FIX}"

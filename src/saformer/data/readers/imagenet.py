@@ -1,8 +1,8 @@
 """ImageNet as folders of images: train/<wnid>/*.JPEG and val/<wnid>/*.JPEG.
 
-The class number is the rank of the wnid in sorted order, as everywhere. Other sets of images in
-this layout are read too: of as many classes as `dataset.num_classes` says, and any number of images
-unless it is ImageNet-1k's 1000.
+The class number is the rank of the wnid in sorted order, as in other libraries. The reader also
+reads other image datasets in this layout with `dataset.num_classes` classes. The number of images
+is checked only for 1000 classes, which means ImageNet-1k.
 """
 
 import os
@@ -24,28 +24,28 @@ SORT = "Sort them into folders by class: valprep.sh of soumith/imagenetloader.to
 
 
 def read(config: DatasetConfig, timesteps: int) -> Source:
-    """All images, to be decoded in batches; val is the test set.
+    """Return all images as files, which are decoded batch by batch; val is the test set.
 
     Raises:
-        DataError: A folder is missing, or holds other classes or another number of images.
+        DataError: A folder is missing, or has wrong classes or a wrong number of images.
     """
-    found = index(config)
-    files = np.array([os.fsencode(name) for name in found.files])
+    images = index(config)
+    files = np.array([os.fsencode(name) for name in images.files])
     return Source(
-        x=ImageFiles(found.root, files, config.image_size, config.crop_pct),
-        y=torch.from_numpy(found.labels),
-        train=np.flatnonzero(~found.test),
-        test=np.flatnonzero(found.test),
-        names=found.names,
+        x=ImageFiles(images.root, files, config.image_size, config.crop_pct),
+        y=torch.from_numpy(images.labels),
+        train=np.flatnonzero(~images.test),
+        test=np.flatnonzero(images.test),
+        names=images.names,
         facts={"decoder": DECODER},
     )
 
 
 def index(config: DatasetConfig) -> ImageIndex:
-    """List the images and check what their folders tell, without opening any.
+    """List the images and check classes and counts, without opening any image.
 
     Raises:
-        DataError: As of `read`.
+        DataError: See `read`.
     """
     root = Path(config.root or "")
     classes = class_folders(root / "train")
@@ -74,14 +74,15 @@ def index(config: DatasetConfig) -> ImageIndex:
 
 
 def _require_same_classes(val: Path, classes: list[str]) -> None:
-    """Refuse a val/ without class folders, where all images would be of one class, or of others."""
-    found = class_folders(val)
-    if not found:
-        lying = f"{len(image_names(val))} images in no class folder"
-        raise DataError(val, f"the {len(classes)} class folders of train/", lying, SORT)
-    others = sorted(set(found) ^ set(classes))
+    """Refuse a val/ that has no class folders, or other ones than train/."""
+    folders = class_folders(val)
+    if not folders:
+        found = f"{len(image_names(val))} images in no class folder"
+        raise DataError(val, f"the {len(classes)} class folders of train/", found, SORT)
+    others = sorted(set(folders) ^ set(classes))
     if others:
-        first = (
-            f"{len(found)}, of which {others[0]} is {'new' if others[0] in found else 'missing'}"
+        found = (
+            f"{len(folders)}, of which {others[0]} is "
+            f"{'new' if others[0] in folders else 'missing'}"
         )
-        raise DataError(val, f"the {len(classes)} class folders of train/", first, UNPACK)
+        raise DataError(val, f"the {len(classes)} class folders of train/", found, UNPACK)

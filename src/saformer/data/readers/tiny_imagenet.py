@@ -1,8 +1,9 @@
-"""Tiny-ImageNet (tiny-imagenet-200.zip), as it was downloaded or with val/ sorted into classes.
+"""Tiny-ImageNet (tiny-imagenet-200.zip), as downloaded or with val/ sorted into class folders.
 
-train/<wnid>/images/*.JPEG, and val/images/*.JPEG with val_annotations.txt or val/<wnid>/. The
-class number is the rank of the wnid in sorted order. The labels of test/ were never published, so
-val is the test set. All images are decoded once, into a cache of 1.35 GB that is mapped.
+The training images are train/<wnid>/images/*.JPEG. The others are either val/images/*.JPEG with a
+table val_annotations.txt, or val/<wnid>/. The class number is the rank of the wnid in sorted order.
+The labels of test/ were never published, so val is the test set. All images are decoded once, into
+a memory-mapped cache of 1.35 GB.
 """
 
 import os
@@ -28,23 +29,23 @@ UNPACK = f"Unpack {FOLDER}.zip again."
 
 
 def read(config: DatasetConfig, timesteps: int) -> Source:
-    """All images, 64x64 RGB, from the cache or into it.
+    """Return all images, 64x64 RGB; the first call builds the cache.
 
     Raises:
         DataError: Files are missing, damaged or of another size, or the cache cannot be written.
     """
-    found = index(config)
-    shape = (len(found.files), 3, SIDE, SIDE)
-    key = {"dataset": config.name, "source": found.fingerprint, "size": SIDE}
+    listed = index(config)
+    shape = (len(listed.files), 3, SIDE, SIDE)
+    key = {"dataset": config.name, "source": listed.fingerprint, "size": SIDE}
 
     def build(folder: Path) -> dict[str, Any]:
         images = new_array(folder / "images.npy", shape)
-        for i, file in enumerate(progress(found.files, f"{config.name}: images")):
-            image = decode(found.root / file)
+        for i, file in enumerate(progress(listed.files, f"{config.name}: images")):
+            image = decode(listed.root / file)
             if image.shape[1:] != shape[2:]:
                 height, width = image.shape[1:]
                 expected = f"an image of {SIDE}x{SIDE} pixels"
-                raise DataError(found.root / file, expected, f"{height}x{width}", UNPACK)
+                raise DataError(listed.root / file, expected, f"{height}x{width}", UNPACK)
             images[i] = image
         images.flush()
         return {}
@@ -52,21 +53,21 @@ def read(config: DatasetConfig, timesteps: int) -> Source:
     folder = build_once(cache_dir_of(config), config.name, key, int(np.prod(shape)), build)
     return Source(
         x=torch.from_numpy(open_array(folder / "images.npy")),
-        y=torch.from_numpy(found.labels),
-        train=np.flatnonzero(~found.test),
-        test=np.flatnonzero(found.test),
-        names=found.names,
-        facts={"fingerprint": found.fingerprint, "cache": folder.name},
+        y=torch.from_numpy(listed.labels),
+        train=np.flatnonzero(~listed.test),
+        test=np.flatnonzero(listed.test),
+        names=listed.names,
+        facts={"fingerprint": listed.fingerprint, "cache": folder.name},
     )
 
 
 def index(config: DatasetConfig) -> ImageIndex:
-    """List the images and check classes, counts and empty files, without decoding any.
+    """List the images and check classes, counts and empty files, without decoding any image.
 
-    Looks in `dataset.root` and in the archive's folder below it.
+    The function looks in `dataset.root` and in the archive's folder below it.
 
     Raises:
-        DataError: Something is missing, or is not what this dataset has.
+        DataError: Files or classes are missing, or do not belong to this dataset.
     """
     inside = Path(config.root or "") / FOLDER
     root = inside if os.path.isdir(inside) else inside.parent
@@ -78,15 +79,15 @@ def index(config: DatasetConfig) -> ImageIndex:
     files: list[str] = []
     names: list[str] = []
     labels: list[int] = []
-    for part, found in parts.items():
+    for part, images in parts.items():
         for label, name in enumerate(classes):
-            if len(found[name]) != PER_CLASS[part] and not config.allow_incomplete:
+            if len(images[name]) != PER_CLASS[part] and not config.allow_incomplete:
                 expected = f"{PER_CLASS[part]} images of {name}"
                 fix = f"{UNPACK} Or set dataset.allow_incomplete=true."
-                raise DataError(root / part, expected, f"{len(found[name])}", fix)
-            files += found[name]
-            names += [f"{part}/{name}/{os.path.basename(file)}" for file in found[name]]
-            labels += [label] * len(found[name])
+                raise DataError(root / part, expected, f"{len(images[name])}", fix)
+            files += images[name]
+            names += [f"{part}/{name}/{os.path.basename(file)}" for file in images[name]]
+            labels += [label] * len(images[name])
     sizes = [_size(f"{root}/{file}") for file in files]
     return ImageIndex(
         root,
@@ -99,7 +100,7 @@ def index(config: DatasetConfig) -> ImageIndex:
 
 
 def _classes(root: Path, config: DatasetConfig) -> list[str]:
-    """The sorted wnids, of wnids.txt or else of the training folders."""
+    """The sorted wnids from wnids.txt, or without this file from the training folders."""
     path, folders = root / "wnids.txt", class_folders(root / "train")
     listed = os.path.isfile(path)
     classes = (
@@ -113,7 +114,7 @@ def _classes(root: Path, config: DatasetConfig) -> list[str]:
 
 
 def _size(file: str) -> int:
-    """Bytes of an image, which it must have."""
+    """Bytes of an image file, which must not be empty."""
     try:
         size = os.stat(file).st_size
     except OSError as error:
@@ -131,7 +132,7 @@ def _require_known(folder: Path, found: list[str], classes: list[str]) -> None:
 
 
 def _by_class(root: Path, part: str, classes: list[str]) -> dict[str, list[str]]:
-    """Images of each class that has a folder: <wnid>/images/*.JPEG, or without images/."""
+    """Images of each class in <wnid>/images/, or if that does not exist in <wnid>/."""
     files: dict[str, list[str]] = {name: [] for name in classes}
     for name in classes:
         inside = f"{part}/{name}/images"
@@ -142,7 +143,7 @@ def _by_class(root: Path, part: str, classes: list[str]) -> dict[str, list[str]]
 
 
 def _val(root: Path, classes: list[str]) -> dict[str, list[str]]:
-    """Images of each class in val/, whose classes are in a table or in the names of folders."""
+    """Images of each class in val/; their classes come from a table or from the folder names."""
     val, path = root / "val", root / "val" / ANNOTATIONS
     flat = image_names(val / "images") if os.path.isdir(val / "images") else []
     if not flat:
@@ -151,7 +152,7 @@ def _val(root: Path, classes: list[str]) -> dict[str, list[str]]:
     try:
         rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError):
-        fix = f"{UNPACK} The class of each image is written there alone."
+        fix = f"{UNPACK} Only this file contains the class of each image."
         raise DataError(path, "a table of the images in val/images", "none", fix) from None
     table = {row[0]: row[1] for row in rows if len(row) > 1}
     files: dict[str, list[str]] = {name: [] for name in classes}
