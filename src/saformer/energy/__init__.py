@@ -1,4 +1,4 @@
-"""Energy: exact counts of synaptic operations, and what conventions and hardware make of them."""
+"""Energy: count synaptic operations exactly, and estimate energy by conventions and hardware."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name when it is first used: the settings in this package must not import torch."""
+    """Import a name at first use, because the settings in this package must not import torch."""
     for home, names in HOMES.items():
         if name in names:
             return getattr(import_module(f"{__name__}.{home}"), name)

@@ -1,8 +1,8 @@
-"""Where time and samples are in the tensors of a network.
+"""Find the axes of time and samples in the tensors of a network.
 
-A backbone that runs all timesteps at once gives its layers [T*B, ...] or [T, B, ...]; a loop over
-time calls them T times with [B, ...]. The number of samples B is known from the batch, T from the
-model or the user; for a loop T need not be known.
+A backbone that runs all timesteps at once gives its layers [T*B, ...] or [T, B, ...]. A loop over
+time calls them T times with [B, ...]. The batch tells the number of samples B; the model or the
+user tells T, which is not needed for a loop.
 
 T timesteps, B samples.
 """
@@ -13,21 +13,21 @@ from saformer.errors import UserError
 
 
 class EnergyError(UserError):
-    """A network, or what it was given, cannot be counted."""
+    """The operations of a network, or of a batch, cannot be counted."""
 
 
 def fold(x: Tensor, features: int, samples: int, timesteps: int | None) -> Tensor:
-    """The same tensor as [T or 1, B, ...], a view.
+    """View a tensor as [T, B, ...], or as [1, B, ...] if it holds one timestep.
 
     Args:
-        x: [T*B, ...], [T, B, ...] or, called in every step, [B, ...]; [T*B*P, ...] and [B*P, ...]
-            for P parts of every sample, such as heads.
-        features: Axes at the end that can be neither time nor samples.
+        x: [T*B, ...], [T, B, ...], or [B, ...] in a loop over time; also [T*B*P, ...] or [B*P, ...]
+            with P parts of every sample, such as heads.
+        features: Number of last axes that can be neither time nor samples.
         samples: B, at least one.
-        timesteps: T of this call (1 in a loop), if it is known.
+        timesteps: T of this call (1 in a loop), None if unknown.
 
     Raises:
-        EnergyError: The shape does not fit B and T, or fits in two ways.
+        EnergyError: The shape does not fit B and T, or it fits in two ways.
     """
     B, of_t = samples, f" and {timesteps} timesteps" if timesteps else ""
     misfit = f"a tensor {tuple(x.shape)} does not fold into {B} samples{of_t}"

@@ -1,14 +1,15 @@
-"""Conventions: which of the counted operations an energy estimate charges, and as what.
+"""Conventions: which of the counted operations an energy estimate charges, and as AC or MAC.
 
-A convention is its choices and nothing else, so two of them differ in the fields one can see.
+A convention consists only of the fields of `Convention`, so they show how two conventions differ.
 `apply` turns a `LayerTable` into accumulates (AC) and multiply-accumulates (MAC) per image:
 
     events = spikes x their fan-outs inside the image     or     rate x FLOPs with the padding
-    AC     = events                                       of an input of spikes
-    MAC    = FLOPs or events, as the convention says      of an input of other values
+    AC     = events                                       if the input is spikes
+    MAC    = FLOPs or events, as the convention says      if the input has other values
 
 T timesteps, n samples, N tokens, D width, d = D/h; FLOPs are multiply-accumulates of a dense pass
-over all T steps. "As recalled" marks what was taken from memory of a paper, not re-read in it.
+over all T steps. "As recalled" marks a rule that we know from memory and did not re-read in the
+paper.
 """
 
 from collections.abc import Iterator
@@ -26,21 +27,21 @@ EMPTY = torch.zeros(0, dtype=torch.float64)
 
 
 class Taps(str, Enum):
-    """Whether a kernel tap on padding is charged; it never meets an input."""
+    """Whether a kernel tap on padding is charged, though no input element is there."""
 
     in_image = "in_image"
     padded = "padded"
 
 
 class Rate(str, Enum):
-    """How often an input fires: its value (an input of k is k events), or once if not zero."""
+    """How many events a nonzero input is: its value (an input of k is k events), or one."""
 
     value = "value"
     nonzero = "nonzero"
 
 
 class Charge(str, Enum):
-    """As what a layer is charged: AC per event, MAC per input that is not zero, or dense MAC."""
+    """How a layer is charged: one AC per event, MAC for nonzero inputs only, or dense MAC."""
 
     ac = "ac"
     mac_nonzero = "mac_nonzero"
@@ -48,7 +49,10 @@ class Charge(str, Enum):
 
 
 class Static(str, Enum):
-    """How often the first layer sees an image that stands still: its current is always the same."""
+    """Whether a first layer with a constant image is charged once or at every timestep.
+
+    Its output current is the same at every timestep, so computing it once is enough.
+    """
 
     once = "once"
     per_step = "per_step"
@@ -57,10 +61,10 @@ class Static(str, Enum):
 class Products(str, Enum):
     """What a product a @ b of attention costs.
 
-    `pairs`: the pairs of nonzero elements that meet, sum_k nnz(a[:, k]) nnz(b[k, :]).
-    `spikes`: every spike of one operand meets its whole row, fr N^2 D; of two spike operands the
-    left one. `fewest`: the same with the sparser of two spike operands. `none`: nothing, and
-    nothing for the sums and masks of attention either.
+    `pairs`: the pairs of nonzero elements that are multiplied, sum_k nnz(a[:, k]) nnz(b[k, :]).
+    `spikes`: every spike of one operand is multiplied with the whole row, fr N^2 D; if both
+    operands are spikes, those of the left one count. `fewest`: like `spikes`, but with the sparser
+    of two spike operands. `none`: no cost, also for the sums and masks of attention.
     """
 
     pairs = "pairs"
@@ -70,7 +74,7 @@ class Products(str, Enum):
 
 
 class Head(str, Enum):
-    """How the classification head is charged: as its input says, or always in one way."""
+    """How the classification head is charged: by its kind of input, always as MAC, or as AC."""
 
     by_input = "by_input"
     mac = "mac"
@@ -84,30 +88,30 @@ class Convention:
     name: str
     """Name that every result carries."""
     taps: Taps = Taps.in_image
-    """Taps on padding."""
+    """Whether taps on padding are charged."""
     rate: Rate = Rate.value
-    """What an input of more than one is worth."""
+    """How an input of more than one is counted."""
     bias: bool = False
     """Charge one operation for each output's bias, times the rate."""
     static: Static = Static.once
-    """First layer on an image."""
+    """How often the first layer is charged for a constant image."""
     integers: Charge = Charge.ac
-    """Input of whole numbers: event counts, or a residual stream that adds spikes up."""
+    """Charge for an input of whole numbers: event counts, or a residual stream that sums spikes."""
     reals: Charge = Charge.mac_dense
-    """Input of any other values: a normalised image, a mean over tokens."""
+    """Charge for an input of any other values: a normalised image, a mean over tokens."""
     products: Products = Products.pairs
-    """Matrix products of attention."""
+    """Charge for the matrix products of attention."""
     masks: bool = False
-    """Charge a mask as its rate times its outputs; an AND of two spikes is free otherwise."""
+    """Charge a mask as its rate times its outputs; otherwise an AND of two spikes is free."""
     head: Head = Head.by_input
-    """Classification head."""
+    """Charge for the classification head."""
 
 
 EXACT = Convention(name="exact")
-"""What an event-driven machine executes: SOP = sum over nonzero inputs x of x times its fan-out
-inside the image; an image is multiplied once, dense, because its current is the same at every step;
-a head on spikes accumulates. Leaves out biases and batch norms (folded), LIF updates, residual
-additions, pooling and ANDs."""
+"""The operations that an event-driven machine executes. SOP = sum over nonzero inputs x of x times
+its fan-out inside the image. A constant image is multiplied once, dense, because its current is the
+same at every step. A head on spikes accumulates. This convention omits biases and batch norms
+(folded), LIF updates, residual additions, pooling and ANDs."""
 
 SPIKFORMER_PAPER = Convention(
     name="spikformer_paper",
@@ -116,7 +120,7 @@ SPIKFORMER_PAPER = Convention(
     head=Head.mac,
 )
 """After Spikformer (arXiv 2209.15425), as recalled: SOP = fr T FLOPs with fr the mean of the input,
-E = E_MAC FLOPs(conv1) + E_AC SOPs, and no T at conv1. Charges taps on padding; leaves out biases,
+E = E_MAC FLOPs(conv1) + E_AC SOPs, and no T at conv1. It charges taps on padding, and omits biases,
 LIF updates and masks."""
 
 SPIKINGFORMER_SCRIPT = Convention(
@@ -130,8 +134,8 @@ SPIKINGFORMER_SCRIPT = Convention(
 )
 """The energy script in the Spikingformer repository, a fork of syops: (FLOPs + bias) x mean rate,
 conv1 T times, inputs of more than two values as dense MAC, and of attention
-T h N d^2 (min(fr_k, fr_v) + fr_q). Leaves out LIF updates, masks and residual additions. The
-script's own slips (layers chosen by name, a token grid typed by hand) are not repeated."""
+T h N d^2 (min(fr_k, fr_v) + fr_q). It omits LIF updates, masks and residual additions. We do not
+repeat the script's errors (layers chosen by name, a token grid typed by hand)."""
 
 SDT = Convention(
     name="sdt",
@@ -143,10 +147,10 @@ SDT = Convention(
     head=Head.ac,
 )
 """After Spike-driven Transformer (arXiv 2307.01694), as recalled: T R FLOPs with R the share of
-inputs that are not zero, conv1 with R = 1 T times, the head as AC, and R^ N D for attention. Its
-authors did not say what R^ is (issue 24 of their repository); here it is one AC per spike of a sum,
-and the rate of a mask's inputs times N D. Leaves out biases, LIF updates and residual additions; it
-has no rule for matrix products, which follow `spikformer_paper`."""
+inputs that are not zero, conv1 with R = 1 T times, the head as AC, and R^ N D for attention. The
+authors did not say what R^ is (issue 24 of their repository). Here it is one AC per spike of a sum,
+and the rate of a mask's inputs times N D. It omits biases, LIF updates and residual additions. It
+has no rule for matrix products, so they follow `spikformer_paper`."""
 
 NEUROBENCH = Convention(
     name="neurobench",
@@ -156,9 +160,10 @@ NEUROBENCH = Convention(
     reals=Charge.mac_nonzero,
     products=Products.none,
 )
-"""NeuroBench 2.3 `SynapticOperations`: nonzero input x fan-out, AC for spikes and MAC for anything
-else, T times. Leaves out all of attention (functional products are not seen), biases, pooling,
-batch norms, and LIF updates, which it reports apart; that it skips zero weights is not modelled."""
+"""NeuroBench 2.3 `SynapticOperations`: nonzero input x fan-out, AC for spikes and MAC for other
+inputs, T times. It omits all of attention (it does not see functional products), biases, pooling,
+batch norms, and LIF updates, which it reports separately. NeuroBench skips zero weights; we do not
+model this."""
 
 STRICT = Convention(
     name="strict",
@@ -166,8 +171,8 @@ STRICT = Convention(
     integers=Charge.mac_dense,
     head=Head.mac,
 )
-"""An upper bound beside `exact`: whatever is not zero or one is multiplied, dense, conv1 T times.
-It bounds `exact` as long as whole numbers are below E_MAC/E_AC = 5.1 on average."""
+"""An upper bound of `exact`: every input with values other than zero and one counts as dense MAC,
+and conv1 counts T times. It is a bound if whole numbers are below E_MAC/E_AC = 5.1 on average."""
 
 PRESETS = {
     preset.name: preset
@@ -179,7 +184,7 @@ def preset(name: str) -> Convention:
     """The convention of this name.
 
     Raises:
-        SettingError: There is none.
+        SettingError: There is no convention of this name.
     """
     require_known("energy.convention", name, PRESETS)
     return PRESETS[name]
@@ -190,17 +195,18 @@ class Row:
     """One layer under a convention; all numbers are per image."""
 
     layer: Layer
-    """What was counted."""
+    """The counts of the layer."""
     acs: float = 0.0
     """Accumulates."""
     macs: float = 0.0
     """Multiply-accumulates."""
     dense: float = 0.0
-    """Multiply-accumulates of one dense pass (one step): the work of an ANN of this shape."""
+    """Multiply-accumulates of one dense pass (one step), as in an ANN of this shape."""
     event: bool = False
-    """The count follows the nonzero inputs; a dense one is the same for every image."""
+    """Whether the count depends on the nonzero inputs; a dense count is the same for every image.
+    """
     steps: int = 1
-    """Timesteps in which the layer runs: T, or 1 if an image is charged once."""
+    """Timesteps in which the layer is charged: T, or 1 if a constant image is charged once."""
 
     @property
     def name(self) -> str:
@@ -219,7 +225,7 @@ class Row:
 
     @property
     def follows_spikes(self) -> bool:
-        """Its count grows with the firing rate."""
+        """Whether the count grows with the firing rate."""
         return self.event and self.layer.carries_spikes
 
     @property
@@ -239,9 +245,9 @@ class Row:
 
     @property
     def of_sample(self) -> Tensor:
-        """Count of each sample over the mean count [n], or nothing if it does not vary.
+        """Count of each sample relative to the mean count [n]; empty if the count does not vary.
 
-        Taken from `ops_of_sample` also where the convention counts by value or by rate.
+        It always uses `ops_of_sample`, even if the convention counts by value or by rate.
         """
         ops = self.layer.ops_of_sample
         return ops / ops.mean() if self.event and ops.sum() > 0 else EMPTY
@@ -302,7 +308,7 @@ def _rows(table: LayerTable, convention: Convention) -> Iterator[Row]:
 
 
 def _weighted(layer: Layer, convention: Convention) -> Row:
-    """A layer that meets its inputs with numbers: AC on spikes, MAC on the rest."""
+    """Charge a layer that multiplies its inputs with numbers: AC for spikes, MAC for the rest."""
     charge = _charge(layer, convention)
     once = layer.static and charge is not Charge.ac and convention.static is Static.once
     steps = 1 if once else layer.timesteps
@@ -326,14 +332,14 @@ def _charge(layer: Layer, convention: Convention) -> Charge:
         return Charge.ac if convention.head is Head.ac else Charge.mac_dense
     if layer.values is Values.binary:
         return Charge.ac
-    # Whole numbers that never change are a picture in its raw bytes, not counts of events.
+    # Whole numbers that are the same at every step are the bytes of an image, not event counts.
     if layer.values is Values.integer and not layer.static:
         return convention.integers
     return convention.reals
 
 
 def _events(layer: Layer, convention: Convention, charged: float) -> float:
-    """Operations that inputs trigger: `charged` at a rate, or the fan-outs inside the image."""
+    """Operations that inputs trigger: `charged` times a rate, or the fan-outs inside the image."""
     by_value = convention.rate is Rate.value and layer.values is not Values.real
     by_value &= _charge(layer, convention) is Charge.ac  # a MAC multiplies an input once
     rate = layer.mean if by_value else layer.rate
@@ -344,7 +350,7 @@ def _events(layer: Layer, convention: Convention, charged: float) -> float:
 
 
 def _on_spikes(layer: Layer, convention: Convention) -> Row:
-    """Attention on spikes (products, sums, masks), and what no convention charges."""
+    """Charge attention on spikes (products, sums, masks); other kinds cost nothing here."""
     acs = dense = 0.0
     if convention.products is not Products.none:
         if layer.kind is Kind.matmul:

@@ -1,10 +1,10 @@
-"""Counting a network while it runs: hooks on layers, markers and neurons fill a `LayerTable`.
+"""Count a network while it runs: hooks on layers, markers and neurons fill a `LayerTable`.
 
     >>> from saformer.energy import count
     >>> table = count(model, images)  # any network of convolutions, linear layers and neurons
 
-Hooks see what a layer was given and what it made of it, and change neither. The work is in `probe`
-(totals of a tensor) and `fanout` (operations of an input element); here they meet.
+Hooks see the inputs and outputs of a layer and do not change them. `probe` computes the totals of a
+tensor, and `fanout` the operations of an input element; this module applies both to a network.
 
 T timesteps, B samples, N tokens, D width.
 """
@@ -37,21 +37,21 @@ MARKERS = {
     SpikeMax: Kind.max,
     ResidualAdd: Kind.add,
 }
-MERGED_AT_ONCE = 16  # tables of batches; fewer take more time, more take memory
+MERGED_AT_ONCE = 16  # tables of batches; fewer would cost more time, more would cost more memory
 
 
 class Counter:
-    """Counts forward passes of a network, whose weights must not change meanwhile.
+    """Counts forward passes of a network; the weights must not change during the count.
 
     Args:
-        model: The network; what is compiled in it runs eagerly while it is counted.
-        timesteps: Timesteps T that its layers hold in one call, 1 in a loop over time;
-            `model.timesteps` by default. Needed where shapes do not tell.
-        neurons: Classes of its neurons; their output is the spikes, or a tuple that starts with
-            them.
+        model: The network; compiled parts of it run eagerly during the count.
+        timesteps: Timesteps T that the layers receive in one call, 1 in a loop over time;
+            `model.timesteps` by default. It is needed if shapes are ambiguous.
+        neurons: Classes of the network's neurons; their output is the spikes, or a tuple that
+            starts with the spikes.
 
     Raises:
-        EnergyError: There is no neuron in it, or nothing to count.
+        EnergyError: The network has no neuron, or no layer to count.
     """
 
     def __init__(
@@ -82,8 +82,8 @@ class Counter:
         self._ran: dict[str, Calls] = {}  # in this batch, in the order of their first calls
         self._tables: list[LayerTable] = []
         self._failure: EnergyError | None = None
-        if bad := nonfinite(model.state_dict()):  # which neurons hide: they do not fire
-            bad = [each.replace("_orig_mod.", "") for each in bad]
+        if bad := nonfinite(model.state_dict()):  # the count would not show it: neurons do not fire
+            bad = [name.replace("_orig_mod.", "") for name in bad]
             layer = bad[0].rpartition(".")[0]
             self._failure = EnergyError(f"layer {layer} has {shortened(bad)} not finite")
         self._attached = ExitStack()
@@ -132,10 +132,10 @@ class Counter:
         return sum(table.samples for table in self._tables)
 
     def table(self) -> LayerTable:
-        """What was counted.
+        """The counts of all batches so far.
 
         Raises:
-            EnergyError: Nothing was, or something could not be.
+            EnergyError: No batch was counted, or a batch could not be counted.
         """
         if self._failure:
             raise self._failure
@@ -153,11 +153,11 @@ class Counter:
         def hook(
             module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
         ) -> None:
-            if self._failure:  # the forward pass goes on; `table` will say what was wrong
+            if self._failure:  # the forward pass continues; `table` raises the error later
                 return
             self._ran.setdefault(name, calls)
             first = calls is next((c for c in self._ran.values() if c.kind in WEIGHTED), None)
-            if kwargs:  # into the order of the signature: operands differ in what they do
+            if kwargs:  # bring them into the order of the signature, because operands have roles
                 args = inspect.signature(module.forward).bind(*args, **kwargs).args
             inputs = [value for value in args if isinstance(value, Tensor)]
             out = out if isinstance(out, Tensor) else out[0]
@@ -181,10 +181,10 @@ def count(
     """Count one batch through a network, in evaluation mode and without gradients.
 
     Args:
-        model: The network; it is left in the mode it was in.
-        batch: Its input, samples first: [B, ...].
-        timesteps: As of `Counter`.
-        neurons: As of `Counter`.
+        model: The network; its training mode is restored afterwards.
+        batch: Input of the network, samples first: [B, ...].
+        timesteps: See `Counter`.
+        neurons: See `Counter`.
 
     Raises:
         EnergyError: The network or the batch cannot be counted.
@@ -196,14 +196,14 @@ def count(
 
 
 def coverage(model: nn.Module, batch: Tensor, table: LayerTable) -> float:
-    """Share of a network's dense work that a table of the same batch accounts for.
+    """Share of a network's dense operations that a table of the same batch contains.
 
-    One, unless there are matrix products outside of layers and markers. What the network does is
-    measured by torch's FlopCounterMode, which knows every operation but no spikes, and which counts
-    two for each multiply-accumulate.
+    The share is one unless the network has matrix products outside of layers and markers. torch's
+    FlopCounterMode measures all operations of the network. It sees every operation but no spikes,
+    and it counts two operations for each multiply-accumulate.
     """
-    # FlopCounterMode does not see into the fused attention of a CPU, and what is compiled, such as
-    # a neuron on backend `compile`, refuses to run under it.
+    # FlopCounterMode does not see the operations in fused attention on a CPU, and compiled parts,
+    # such as a neuron with backend `compile`, refuse to run under it.
     math, flops = sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False)
     stance = torch.compiler.set_stance("force_eager")
     with _evaluating(model), _eager(model), stance, math, flops:
@@ -214,7 +214,7 @@ def coverage(model: nn.Module, batch: Tensor, table: LayerTable) -> float:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; modes and generators are left as they were."""
+    """Evaluation mode without gradients; restores modes and random generators at the end."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -227,13 +227,13 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _eager(model: nn.Module) -> Iterator[None]:
-    """Run eagerly what is compiled: hooks break a graph into pieces, and recompile it each time."""
+    """Run compiled parts eagerly: hooks would split their graphs and recompile them each time."""
     with ExitStack() as undo:
         for module in model.modules():
-            if (compiled := module._compiled_call_impl) is not None:  # by module.compile()
+            if (compiled := module._compiled_call_impl) is not None:  # from module.compile()
                 undo.callback(setattr, module, "_compiled_call_impl", compiled)
                 module._compiled_call_impl = None
-            wrapped: Any = module._modules.get("_orig_mod")  # by torch.compile(module)
+            wrapped: Any = module._modules.get("_orig_mod")  # from torch.compile(module)
             if wrapped is not None:
                 undo.callback(setattr, module, "forward", module.forward)
                 module.forward = wrapped.__call__
@@ -241,26 +241,31 @@ def _eager(model: nn.Module) -> Iterator[None]:
 
 
 def _join(calls: list[list[Layer]], known: int | None) -> list[Layer]:
-    """Layers of the calls of a batch, when layers are known to hold so many timesteps a call."""
-    neurons = [own for own in calls if own[0].kind is Kind.neuron] or calls
-    timesteps = max(call.timesteps for own in neurons for call in own)
-    if timesteps == 1:  # a loop, if it is more than one step
-        timesteps = min(len(own) for own in neurons)
+    """Join the calls of a batch to layers.
+
+    Args:
+        calls: The calls of each layer.
+        known: Timesteps that layers hold in one call, None if unknown.
+    """
+    neurons = [of_layer for of_layer in calls if of_layer[0].kind is Kind.neuron] or calls
+    timesteps = max(call.timesteps for of_layer in neurons for call in of_layer)
+    if timesteps == 1:  # the network loops over time, or it runs a single timestep
+        timesteps = min(len(of_layer) for of_layer in neurons)
         if known and known > 1 and timesteps % known == 0:
-            timesteps = known  # every neuron is used in several places
-        for own in calls:
-            held = max(call.timesteps for call in own)
-            if 1 < timesteps <= len(own) and held > 1:
+            timesteps = known  # the network uses every neuron in several places
+        for of_layer in calls:
+            held = max(call.timesteps for call in of_layer)
+            if 1 < timesteps <= len(of_layer) and held > 1:
                 raise EnergyError(
-                    f"layer {own[0].name} seems to hold {held} timesteps in each of {len(own)} "
-                    "calls: if the network loops over time, give timesteps=1"
+                    f"layer {of_layer[0].name} seems to hold {held} timesteps in each of "
+                    f"{len(of_layer)} calls: if the network loops over time, give timesteps=1"
                 )
     if known not in (None, 1, timesteps):
         raise EnergyError(
             f"the neurons ran {timesteps} timesteps of {calls[0][0].samples} samples, not "
             f"{known}: check timesteps and the number of samples"
         )
-    layers = [join_calls(own, timesteps) for own in calls]
+    layers = [join_calls(of_layer, timesteps) for of_layer in calls]
     weighted = [layer for layer in layers if layer.kind in WEIGHTED]
     if weighted:
         weighted[-1].last = True

@@ -1,9 +1,10 @@
 """Fan-out: how many operations one nonzero input element of a layer triggers.
 
-A layer adds up weight x input, so an input element triggers one operation for every weight that
-meets it: at a border some taps of its kernel fall outside the output, and a stride skips some. The
-map F of these numbers does not depend on data, and is the gradient of sum(layer(x)) when all
-weights are one. Operations of a spike tensor x are then the inner product <x, F>.
+A layer sums weight x input, so an input element triggers one operation for every weight that it is
+multiplied with. These are fewer at a border, where some kernel taps fall outside the output, and
+with a stride, which skips some taps. The map F of these numbers does not depend on the data. It is
+the gradient of sum(layer(x)) when all weights are one. The number of operations of a spike tensor x
+is then the inner product <x, F>.
 
 H W height and width.
 """
@@ -31,24 +32,24 @@ Arguments: TypeAlias = tuple[tuple[str, Any], ...]
 class FanOut:
     """Operations that each input element of one application of a layer triggers.
 
-    Of a linear layer an application is one vector, of a convolution one feature map.
+    An application processes one vector in a linear layer, and one feature map in a convolution.
     """
 
     map: Tensor
-    """Float64 on the CPU, aligned with the last axes of the input: [C or 1, H, W] of a convolution
-    (1 where every channel has the same), [D or 1] of a linear layer."""
+    """Float64 on the CPU, aligned with the last axes of the input: [C or 1, H, W] for a convolution
+    (1 if all channels have the same map), [D or 1] for a linear layer."""
     dense: float
-    """Multiply-accumulates of a dense application, zeros among the weights included."""
+    """Multiply-accumulates of a dense application, including those with zero weights."""
     uniform: float | None
-    """The number that all elements share, if they do."""
+    """The fan-out of all elements if they have the same, otherwise None."""
 
     def ops(self, counts: Tensor) -> Tensor:
-        """Operations of each sample, float64 [B], of nonzero counts [B, ..., C, H, W].
+        """Operations of each sample, float64 [B], from nonzero counts [B, ..., C, H, W].
 
-        Counts over all channels of a pixel stay below 2^24, or are float64.
+        The counts must be float64, or their sum over the channels of a pixel must be below 2^24.
         """
         axes = self.map.ndim
-        if self.map.shape[0] == 1:  # every channel has the same: add them up where they lie
+        if self.map.shape[0] == 1:  # all channels have the same map: sum them on their device first
             counts = counts.sum(-axes, keepdim=True)
         if counts.ndim > axes + 1:
             counts = counts.flatten(1, -axes - 1).sum(1)
@@ -56,14 +57,14 @@ class FanOut:
 
 
 def applications(layer: Weighted, x: Tensor) -> int:
-    """How many vectors or feature maps an input holds."""
+    """Number of vectors or feature maps in an input."""
     if isinstance(layer, nn.Linear):
         return x.numel() // layer.in_features
     return x.numel() // math.prod(x.shape[-len(layer.kernel_size) - 1 :])
 
 
 def dense_padded(layer: Weighted, x: Tensor, out: Tensor) -> int:
-    """Multiply-accumulates as FLOP counters report them, with the taps on padding."""
+    """Multiply-accumulates including the taps on padding, as FLOP counters report them."""
     if isinstance(layer, nn.Linear):
         return out.numel() * layer.in_features
     if isinstance(layer, Transposed):
@@ -72,12 +73,12 @@ def dense_padded(layer: Weighted, x: Tensor, out: Tensor) -> int:
 
 
 def fan_out(layer: Weighted, x: Tensor, out: Tensor) -> FanOut:
-    """The fan-out of a layer; a weight of exactly zero, as pruning leaves it, triggers nothing.
+    """The fan-out of a layer; a weight of exactly zero (a pruned one) triggers no operation.
 
     Args:
         layer: A convolution or linear layer.
-        x: An input of it; only its shape counts.
-        out: Its output; only its shape counts.
+        x: An input of the layer; only its shape is used.
+        out: The output for this input; only its shape is used.
     """
     connected = layer.weight != 0
     pruned = not connected.all()
@@ -105,7 +106,7 @@ def _arguments(layer: Conv, spatial: tuple[int, ...], out: Tensor) -> Arguments:
     """What the taps depend on beside the input size."""
     names = ["kernel_size", "stride", "padding", "dilation", "padding_mode"]
     arguments = {name: getattr(layer, name) for name in names}
-    if isinstance(layer, Transposed):  # a call may ask for another output size than the layer's own
+    if isinstance(layer, Transposed):  # a call can request another output size than the default
         ends = zip(spatial, out.shape[-len(spatial) :], *list(arguments.values())[:4], strict=True)
         arguments["output_padding"] = tuple(
             n_out - ((n - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1)
@@ -116,7 +117,7 @@ def _arguments(layer: Conv, spatial: tuple[int, ...], out: Tensor) -> Arguments:
 
 @functools.lru_cache(maxsize=256)
 def _taps(kind: type[Conv], spatial: tuple[int, ...], arguments: Arguments) -> Tensor:
-    """Kernel taps that meet each input pixel, float64 [1, H, W]; every channel has the same."""
+    """Number of kernel taps on each input pixel, float64 [1, H, W], the same for all channels."""
     return _gradient(kind, (1, 1, 1), spatial, arguments, torch.ones(1, device="cpu"))
 
 
@@ -127,11 +128,11 @@ def _gradient(
     arguments: Arguments,
     weight: Tensor,
 ) -> Tensor:
-    """Gradient of sum(conv(x)) with respect to one x, float64 [C, H, W], under this weight."""
-    # Lightning evaluates in inference mode, which remembers no graph unless it is left.
+    """Gradient of sum(conv(x)) with respect to one x, float64 [C, H, W], with this weight."""
+    # Leave inference mode, in which Lightning evaluates, because it records no graph for autograd.
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
         c_in, c_out, groups = channels
-        # skip_init: drawing initial weights would move the random numbers of the training.
+        # skip_init, because drawing initial weights would change the random numbers of training.
         layer = skip_init(
             *(kind, c_in, c_out),
             groups=groups,

@@ -1,7 +1,7 @@
 """Figures of one count: energy by layer and by stage, firing rates, and where spiking pays.
 
-Drawn without pyplot, so they need no display and leave no state. Colours are Okabe and Ito's, told
-apart by the colour-blind, and differ in lightness, so they survive grey print.
+The figures do not use pyplot, so they need no display and leave no global state. The colours are
+Okabe and Ito's: colour-blind readers can distinguish them, and they differ in grey print too.
 """
 
 from collections.abc import Sequence
@@ -27,12 +27,12 @@ NOTE = "estimated arithmetic energy on 45 nm constants, not measured"
 
 
 def printed() -> AbstractContextManager[None]:
-    """Within it figures are made and saved: a name with $ in it is no formula."""
+    """Context in which figures are made and saved: matplotlib prints a $ in a name as a $."""
     return matplotlib.rc_context({"text.parse_math": False})
 
 
 def by_layer(counted: Counted) -> Figure:
-    """Bars of microjoules an image, one for each layer that costs anything, in network order."""
+    """Bars of microjoules per image, one for each layer that has operations, in network order."""
     rows = [row for row in counted.rows if row.acs or row.macs]
     fig, ax = _new(8, 1.2 + 0.28 * len(rows))
     y = np.arange(len(rows))
@@ -53,7 +53,7 @@ def by_layer(counted: Counted) -> Figure:
 
 
 def by_stage(counts: Sequence[Counted]) -> Figure:
-    """One stacked bar for each convention: the same run, counted differently."""
+    """One stacked bar per convention: the same run under different rules of counting."""
     totals = [
         {
             stage: sum(
@@ -85,17 +85,17 @@ def by_stage(counts: Sequence[Counted]) -> Figure:
 
 
 def rates(table: LayerTable) -> Figure:
-    """Heat map of firing rates: neuron layers down, timesteps across."""
+    """Heat map of firing rates: one row per neuron layer, one column per timestep."""
     neurons = table.of(Kind.neuron)
-    each = np.stack(
+    rate_of = np.stack(
         [layer.nonzero_t.numpy() / (layer.inputs / layer.timesteps) for layer in neurons]
     )
-    fig, ax = _new(3.4 + 0.62 * each.shape[1], 1.3 + 0.28 * len(neurons))
-    image = ax.imshow(each, vmin=0, vmax=1, cmap="cividis", aspect="auto")
-    for (row, column), value in np.ndenumerate(each):
+    fig, ax = _new(3.4 + 0.62 * rate_of.shape[1], 1.3 + 0.28 * len(neurons))
+    image = ax.imshow(rate_of, vmin=0, vmax=1, cmap="cividis", aspect="auto")
+    for (row, column), value in np.ndenumerate(rate_of):
         colour = "white" if value < 0.5 else "black"
         ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=7)
-    ax.set_xticks(range(each.shape[1]), [str(t + 1) for t in range(each.shape[1])])
+    ax.set_xticks(range(rate_of.shape[1]), [str(t + 1) for t in range(rate_of.shape[1])])
     ax.set_yticks(range(len(neurons)), [layer.name for layer in neurons], fontsize=8)
     ax.set_xlabel("timestep")
     ax.set_title("Firing rates")
@@ -104,7 +104,7 @@ def rates(table: LayerTable) -> Figure:
 
 
 def crossover(costs: Sequence[Cost]) -> Figure:
-    """Energy over that of the twin, by mean firing rate, for each hardware model."""
+    """Energy relative to the twin network against mean firing rate, for each hardware model."""
     fig, ax = _new(8, 5)
     rate = costs[0].rate
     low, high = min(0.01, rate / 2) or 0.01, max(1.0, 2 * rate)
@@ -128,7 +128,7 @@ def crossover(costs: Sequence[Cost]) -> Figure:
     ax.xaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_major_formatter("{x:g}")
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_minor_formatter(LogFormatter())  # the usual one writes formulas
+        axis.set_minor_formatter(LogFormatter())  # the default formatter writes formulas
     ax.set_xlim(low, high)
     ax.set_xlabel("mean firing rate of the inputs of weight layers")
     ax.set_ylabel("estimated energy, spiking / twin")

@@ -1,13 +1,13 @@
-"""Totals of one tensor of spikes or other values, read as few times as possible.
+"""Compute totals of one tensor of spikes or other values in as few passes as possible.
 
-Counting must cost a small share of the forward pass, and on a CPU each pass over a tensor costs
-what a neuron layer costs. A tensor known to hold spikes is read twice: once summed over time, once
-multiplied with itself. For zeros and ones both totals are the number of spikes. Other whole numbers
-always make them differ, other values unless they cancel to the last bit, so the second pass also
-shows whether the tensor still holds spikes.
+Counting should take a small share of the time of the forward pass, but on a CPU one pass over a
+tensor takes as long as a neuron layer. A tensor that is expected to hold spikes is read twice: one
+pass sums it over time, the other sums its squares. For zeros and ones both totals are the number of
+spikes. For other whole numbers they always differ, and for other values they are equal only by rare
+coincidence. So the second pass also checks that the tensor still holds spikes.
 
-All counts are exact: float32 adds whole numbers without error up to 2^24; where a sum may be
-larger, it is float64, which takes a CPU thirty times as long.
+All counts are exact: float32 adds whole numbers without error up to 2^24. A sum that may be larger
+uses float64, which takes thirty times as long on a CPU.
 
 T timesteps, B samples, K elements of one sample at one timestep.
 """
@@ -33,13 +33,13 @@ class Probe:
     """Totals of a tensor [T, B, ...]."""
 
     values: Values
-    """What it holds."""
+    """Which kind of values the tensor holds."""
     nonzero_t: Tensor
     """Nonzero elements of each timestep, float64 [T]."""
     nonzero_b: Tensor
     """Nonzero elements of each sample, float64 [B]."""
     nonzero: float
-    """Nonzero elements."""
+    """Nonzero elements of the tensor."""
     value_sum: float
     """Sum of the values."""
     magnitude: float
@@ -47,16 +47,17 @@ class Probe:
     largest: float
     """Largest value."""
     counts: Tensor
-    """Nonzero elements summed over time [B, K], in order of memory (`like_sample`)."""
+    """Number of nonzero elements over time [B, K], in memory order (see `like_sample`)."""
     magnitudes: Tensor
     """Absolute values summed over time [B, K]."""
 
 
 class Prober:
-    """Probes tensors, each once while it lives: what a neuron gives, several layers may be given.
+    """Computes the totals of tensors, and keeps them while the tensor lives.
 
-    A view shares the totals of its base; a version that has moved on tells of a change in place.
-    Inference tensors have no version, and are read each time.
+    Several layers may receive the output of one neuron layer, so each tensor is read only once.
+    Totals are stored with the base of a view. If a tensor is changed in place, its version number
+    changes and it is read again. Inference tensors have no version number and are read each time.
     """
 
     def __init__(self) -> None:
@@ -67,10 +68,11 @@ class Prober:
 
         Args:
             x: Tensor [T, B, ...].
-            known: What such a tensor was seen to hold before; nothing: look closely.
+            known: Kind of values that earlier tensors at this place held; None for the first one,
+                which is examined fully.
 
         Raises:
-            NotFiniteError: It holds NaN or infinite values.
+            NotFiniteError: The tensor holds NaN or infinite values.
         """
         rows = _rows(x)
         if x.is_inference() or rows.data_ptr() != x.data_ptr():
@@ -80,28 +82,28 @@ class Prober:
         key = known, x._version, x.storage_offset(), rows.shape, rows.stride()
         if key not in of_base:
             of_base[key] = _probe(rows, known)
-        found: Probe = of_base[key]
-        return found
+        probe: Probe = of_base[key]
+        return probe
 
 
 def like_sample(totals: Tensor, x: Tensor) -> Tensor:
-    """Totals [B, K] in order of memory with the axes of a sample of x: [B, ...], a view."""
+    """View totals [B, K], which are in memory order, with the axes of x's samples: [B, ...]."""
     axes = _axes(x)
     back = [0, *(1 + axes.index(axis) for axis in range(2, x.ndim))]
     return totals.view(-1, *(x.shape[axis] for axis in axes)).permute(back)
 
 
 def _axes(x: Tensor) -> list[int]:
-    """Axes of a sample from the outermost in memory to the innermost.
+    """Axes of a sample from the outermost to the innermost in memory.
 
-    Summed in any other order, channels_last takes ten times as long.
+    With another order, sums of channels_last tensors take ten times as long.
     """
     strides = x.stride()
     return sorted(range(2, x.ndim), key=strides.__getitem__, reverse=True)
 
 
 def _rows(x: Tensor) -> Tensor:
-    """[T, B, ...] as [T, B, K] in order of memory, a view where that can be."""
+    """Reshape [T, B, ...] to [T, B, K] in memory order, as a view if possible."""
     rows = x.detach().permute(0, 1, *_axes(x)).reshape(*x.shape[:2], -1)
     return rows if rows.dtype in (torch.float32, torch.float64) else rows.float()
 
@@ -111,7 +113,7 @@ def _probe(rows: Tensor, known: Values | None) -> Probe:
 
 
 def _spikes(rows: Tensor) -> Probe | None:
-    """Totals of a tensor [T, B, K] of spikes; nothing if it holds anything but zeros and ones."""
+    """Totals of a tensor [T, B, K] of spikes; None if it holds other values than 0 and 1."""
     steps, samples, size = rows.shape
     counts = rows.sum(0) if steps > 1 else rows[0]
     of_samples = _sum(counts, -1, most=steps)
@@ -119,7 +121,7 @@ def _spikes(rows: Tensor) -> Probe | None:
         squares = torch.stack([torch.dot(step, step) for step in rows.flatten(1).unbind()])
     else:
         squares = rows.square().sum((1, 2), dtype=torch.float64)
-    # Both at once, since on an accelerator each transfer waits for all that came before.
+    # One transfer for both, because on an accelerator each transfer waits for all queued work.
     nonzero_t, nonzero_b = torch.cat([squares, of_samples]).cpu().double().split([steps, samples])
     nonzero = sum(nonzero_b.tolist())
     if nonzero != sum(nonzero_t.tolist()) or not math.isfinite(nonzero):
@@ -143,7 +145,7 @@ def _anything(rows: Tensor, known: Values | None) -> Probe:
     most = sizes.max().item()
     if not math.isfinite(most):
         raise NotFiniteError
-    ones = torch.ne(rows, 0, out=torch.empty_like(rows))  # as bool it would be slower
+    ones = torch.ne(rows, 0, out=torch.empty_like(rows))  # sums of bool would be slower
     if torch.equal(rows, ones):
         values = Values.binary
     elif known is not Values.real and torch.equal(rows, rows.round()):
@@ -165,6 +167,6 @@ def _anything(rows: Tensor, known: Values | None) -> Probe:
 
 
 def _sum(x: Tensor, axis: int, most: float = 1) -> Tensor:
-    """Sum along an axis, exact for whole numbers of at most this size."""
+    """Sum along an axis; the sum is exact for whole numbers whose size is at most `most`."""
     exact = x.shape[axis] * most < LARGEST_EXACT
     return x.sum(axis, dtype=None if exact else torch.float64)

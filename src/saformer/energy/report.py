@@ -1,4 +1,4 @@
-"""The report of one count: tables for people and programs, figures, in one folder."""
+"""Write the report of one count to a folder: tables for people and programs, and figures."""
 
 from math import isnan, nan
 from pathlib import Path
@@ -37,10 +37,10 @@ def write(table: LayerTable, config: EnergyConfig, folder: Path, facts: dict[str
     """Write report.md, table.tex, layers.csv, energy.json and the figures.
 
     Args:
-        table: What was counted.
+        table: The counts.
         config: Convention and hardware models.
-        folder: Where to; made if needed.
-        facts: What else belongs to the numbers: model, data, versions, commit.
+        folder: Folder of the report; created if needed.
+        facts: Facts to write beside the numbers: model, data, versions, commit.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = layer_rows(table, config)
@@ -97,7 +97,7 @@ def terminal(table: LayerTable, config: EnergyConfig) -> list[Table | str]:
 
 
 def markdown(table: LayerTable, config: EnergyConfig, facts: dict[str, Any]) -> str:
-    """The report as a page."""
+    """The report as a Markdown page."""
     named = scalars(table, config)
     samples = escape.markdown(_samples(table, facts))
     lines = [
@@ -143,11 +143,13 @@ def _tables(table: LayerTable, config: EnergyConfig) -> dict[str, list[list[str]
         energies = [_energy(cost.snn_pJ), _energy(cost.ann_pJ)]
         by_model.append([cost.name, *energies, cost.twin, f"{cost.ratio:.3g}", pays])
     by_layer = [["layer", "input", "rate", "MAC a step", "AC", "MAC", "energy", "share"]]
-    for one in layer_rows(table, config):
-        if one["acs"] or one["macs"]:
-            counts = [_count(one[name]) for name in ("macs_per_step", "acs", "macs")]
-            share = [_energy(one["uJ"] * 1e6), f"{100 * one['share']:.1f} %"]
-            by_layer.append([one["layer"], one["input"], f"{one['rate']:.3f}", *counts, *share])
+    for layer in layer_rows(table, config):
+        if layer["acs"] or layer["macs"]:
+            counts = [_count(layer[name]) for name in ("macs_per_step", "acs", "macs")]
+            share = [_energy(layer["uJ"] * 1e6), f"{100 * layer['share']:.1f} %"]
+            by_layer.append(
+                [layer["layer"], layer["input"], f"{layer['rate']:.3f}", *counts, *share]
+            )
     return {
         f"Layers, convention {config.convention}, per image": by_layer,
         "Conventions, per image": by_convention,
@@ -188,13 +190,13 @@ def latex_row(table: LayerTable, config: EnergyConfig, facts: dict[str, Any]) ->
 
 
 def _samples(table: LayerTable, facts: dict[str, Any]) -> str:
-    """How many images of what were counted."""
+    """Say how many images of which dataset and split were counted."""
     words = [str(facts[name]) for name in ("dataset", "split") if name in facts]
     return " ".join([f"{table.samples} images", *(["of"] if words else []), *words])
 
 
 def _no_nan(value: Any) -> Any:
-    """The same with null for what is not a number, which JSON does not know."""
+    """Replace NaN by None, because JSON has no NaN."""
     if isinstance(value, dict):
         return {key: _no_nan(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -203,7 +205,7 @@ def _no_nan(value: Any) -> Any:
 
 
 def _cost(cost: Cost) -> dict[str, Any]:
-    """A hardware model's estimate as plain values, with what makes it up."""
+    """A hardware model's estimate and its parts as plain values."""
     return {
         "model": cost.name,
         "technology": cost.technology,
@@ -219,7 +221,7 @@ def _cost(cost: Cost) -> dict[str, Any]:
 
 
 def _count(value: float) -> str:
-    """A count in three digits with its unit."""
+    """A count with three digits and a unit."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
             return f"{value / size:.3g} {unit}"
@@ -227,7 +229,7 @@ def _count(value: float) -> str:
 
 
 def _energy(picojoules: float) -> str:
-    """An energy in three digits with its unit."""
+    """An energy with three digits and a unit."""
     for unit, size in (("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3)):
         if picojoules >= size:
             return f"{picojoules / size:.3g} {unit}"

@@ -16,7 +16,7 @@ COSTS = (
     *("horowitz45", "horowitz45_fp16", "horowitz45_int8", "horowitz45_ann_int8"),
     *("lemaire2022", "yan2024_twin", "memory_simple"),
 )
-"""Names of the hardware models in `saformer.energy.costs`; others are named with a dot."""
+"""Names of the hardware models in `saformer.energy.costs`; the user's own have a dotted name."""
 
 SCALARS = (
     *("energy/total_mJ", "energy/total_mJ_se", "energy/mac_mJ", "energy/ac_mJ", "energy/sop_G"),
@@ -25,10 +25,10 @@ SCALARS = (
     *("energy/n_samples", "energy/coverage", "rate/mean", "rate/weighted"),
     *("neurons/dead_frac", "neurons/saturated_frac"),
 )
-"""Metrics of every count; of a single image there is no standard error."""
+"""Metrics of every count; a count of a single image has no standard error."""
 
 OF_COSTS = {"energy/twin_ratio": "yan2024_twin", "energy/lemaire_uJ": "lemaire2022"}
-"""Metrics of a hardware model, which are there where `energy.costs` has it."""
+"""Metrics of a hardware model; they exist if `energy.costs` names this model."""
 
 
 def require_known(setting: str, name: str, known: Iterable[str]) -> None:
@@ -42,17 +42,17 @@ def require_known(setting: str, name: str, known: Iterable[str]) -> None:
 
 @dataclass(kw_only=True)
 class EnergyConfig:
-    """What is counted, how often, and into which estimates it is turned."""
+    """What is counted, how often, and which estimates are made of the counts."""
 
     enabled: bool = True
     """Count operations on validation and test batches."""
     convention: str = "exact"
-    """Which operations count as what; the bounds `strict` and `spikformer_paper` come along."""
+    """Rules of counting; the bounds `strict` and `spikformer_paper` are always reported too."""
     costs: list[str] = field(default_factory=lambda: list(COSTS))
-    """Hardware models that are reported, each with its own twin network; one of your own by its
+    """Hardware models to report, each with its own twin network; give a model of your own by its
     dotted name (docs/extend.md)."""
     samples: int = field(default=256, metadata=at_least(1, most=10**9))
-    """Images counted in a validation epoch, in whole batches; a test always counts all."""
+    """Images to count in a validation epoch, in whole batches; a test always counts all images."""
     every_n_epochs: int = field(default=1, metadata=at_least(1, most=10**6))
     """Count in every n-th validation epoch."""
 
@@ -62,5 +62,5 @@ class EnergyConfig:
         rule = "name at least one hardware model"
         require(len(self.costs) > 0, "energy.costs", rule, self.costs)
         for name in self.costs:
-            if "." not in name:  # else it is looked up where it is built
+            if "." not in name:  # a dotted name is checked later, when the model is built
                 require_known("energy.costs", name, COSTS)

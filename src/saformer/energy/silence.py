@@ -1,18 +1,19 @@
-"""Words about a network that says nothing: no energy is too low for it, and no accuracy."""
+"""Warnings about a network that hardly fires: its low energy and its accuracy mean nothing."""
 
 from collections.abc import Mapping
 from math import floor
 
-DEAD = 0.95  # share of neurons; a network that works has few per cent of them
+DEAD = 0.95  # share of neurons that never fire; in a working network it is a few per cent
 
 
 def silence(scalars: Mapping[str, float], same_logits: bool, split: str) -> list[str]:
-    """What is wrong with a network, a sentence each; nothing if it is well.
+    """Return one sentence for each sign that the network is dead; an empty list if there is none.
 
     Args:
-        scalars: Of the evaluation: `neurons/dead_frac` and `energy/n_samples` where it was counted.
-        same_logits: Whether logits were the same for all of its images.
-        split: Of the images, as people call it: test or validation.
+        scalars: Metrics of the evaluation; `neurons/dead_frac` and `energy/n_samples` are used if
+            the evaluation counted energy.
+        same_logits: Whether all images of the evaluation got the same logits.
+        split: Name of the split for people: test or validation.
     """
     words = []
     dead = scalars.get("neurons/dead_frac", 0.0)

@@ -1,6 +1,6 @@
-"""One count in numbers and rows: the metrics that are logged and the table that is written.
+"""Turn one count into the metrics to log and the rows of the tables to write.
 
-Every number is an estimate; the names say of what, and the files say under which convention.
+Every number is an estimate. Its name says what it estimates, and the files name the convention.
 """
 
 from collections.abc import Mapping
@@ -18,8 +18,9 @@ Scalars = dict[str, float]
 def scalars(table: LayerTable, config: EnergyConfig) -> Scalars:
     """Metrics of one count by name, all per image.
 
-    `energy/*_mJ` is FP32 arithmetic of synaptic operations in 45 nm (`horowitz45`) under the
-    configured convention, except where the name says otherwise; LIF updates stand beside it.
+    `energy/*_mJ` is the energy of synaptic operations in FP32 arithmetic at 45 nm (`horowitz45`)
+    under the configured convention, unless the name says otherwise. It does not include LIF
+    updates, which have their own metric.
     """
     counted = apply(table, preset(config.convention))
     horowitz = cost_model("horowitz45")
@@ -54,7 +55,7 @@ def scalars(table: LayerTable, config: EnergyConfig) -> Scalars:
     for share in ("dead", "saturated"):
         total = sum(getattr(layer, share) * layer.spikes_of_neuron.numel() for layer in neurons)
         named[f"neurons/{share}_frac"] = total / cells if cells else 0.0
-    # Of one image there is no standard error, and JSON knows no NaN.
+    # The standard error of a single image is NaN, which JSON cannot hold.
     return {name: value for name, value in named.items() if not isnan(value)}
 
 
@@ -73,7 +74,7 @@ def layer_means(table: LayerTable) -> Scalars:
 
 
 def costs(table: LayerTable, config: EnergyConfig) -> list[Cost]:
-    """The network under every configured hardware model."""
+    """The cost of the network under every configured hardware model."""
     counted = apply(table, preset(config.convention))
     return [cost_model(name).cost(counted) for name in config.costs]
 
@@ -111,11 +112,11 @@ def layer_rows(table: LayerTable, config: EnergyConfig) -> list[Mapping[str, Any
 
 
 def columns(rows: list[Mapping[str, Any]]) -> list[str]:
-    """Names in all of the rows; a layer that runs once has fewer rates than others."""
+    """Names of all columns in any row; a layer that runs once has fewer rates than others."""
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def conventions(table: LayerTable, config: EnergyConfig) -> list[Counted]:
-    """The count under the configured convention and under every other."""
+    """The count under every convention, the configured one first."""
     names = dict.fromkeys([config.convention, *CONVENTIONS])
     return [apply(table, preset(name)) for name in names]

@@ -1,8 +1,8 @@
-"""What was counted: sufficient statistics of every layer, from which all conventions follow.
+"""The counts of every layer, which are enough to compute every convention.
 
-Nothing here depends on a convention or on hardware; `conventions` and `costs` are pure functions of
-these tables. All counts are totals over the counted samples and timesteps: whole numbers, exact in
-float64.
+The counts do not depend on a convention or on hardware; `conventions` and `costs` are pure
+functions of these tables. All counts are totals over the counted samples and timesteps. They are
+whole numbers, exact in float64.
 
 T timesteps, n samples.
 """
@@ -30,7 +30,7 @@ class Kind(str, Enum):
 
 
 class Values(str, Enum):
-    """What the input of a layer holds: zeros and ones, whole numbers, or anything."""
+    """Kind of values in a tensor: only zeros and ones, only whole numbers, or any values."""
 
     binary = "binary"
     integer = "integer"
@@ -39,14 +39,14 @@ class Values(str, Enum):
 
 @dataclass(kw_only=True)
 class Layer:
-    """Counts of one layer; of a matmul, `inputs` to `largest` describe both operands together."""
+    """Counts of one layer; for a matmul, `inputs` to `largest` describe both operands together."""
 
     name: str
     """Dotted name in the network."""
     kind: Kind
-    """What it does."""
+    """Kind of the layer."""
     values: Values
-    """What its input was seen to hold."""
+    """Kind of values that the input held."""
     samples: int
     """Samples n."""
     timesteps: int
@@ -54,7 +54,7 @@ class Layer:
     static: bool = False
     """The input is the same at every timestep (an image shown T times)."""
     last: bool = False
-    """It is the classification head, the last layer with weights."""
+    """The layer is the classification head, the last layer with weights."""
     inputs: float = 0
     """Input elements (of a neuron: updates)."""
     nonzero: float = 0
@@ -68,29 +68,30 @@ class Layer:
     outputs: float = 0
     """Output elements."""
     dense: float = 0
-    """Multiply-accumulates of a dense pass, padding left out."""
+    """Multiply-accumulates of a dense pass, without the taps on padding."""
     dense_padded: float = 0
-    """The same with the taps on padding, which is what FLOP counters report."""
+    """Multiply-accumulates with the taps on padding, as FLOP counters report them."""
     bias_adds: float = 0
     """Additions of a bias, one for each output element."""
     weights: int = 0
-    """Weight elements, bias left out."""
+    """Weight elements, without the bias."""
     ops: float = 0
-    """Operations that nonzero inputs trigger: their fan-outs added up. Of a matmul: the pairs of
-    nonzero elements that meet; of a sum: the spikes; of a mask: the spikes that pass."""
+    """Operations that nonzero inputs trigger: the sum of their fan-outs. For a matmul: the pairs of
+    nonzero elements that are multiplied; for a sum: the spikes; for a mask: the spikes that pass.
+    """
     ops_by_value: float = 0
-    """The same with an input of k counted k times."""
+    """Like `ops`, but an input of k counts k times."""
     operands: tuple[Values, Values] = (Values.binary, Values.binary)
-    """Of a matmul a @ b: what a and b hold."""
+    """For a matmul a @ b: the kinds of values in a and b."""
     ops_left: float = 0
-    """Of a matmul a @ b: nonzero elements of a times the columns of b."""
+    """For a matmul a @ b: nonzero elements of a times the columns of b."""
     ops_right: float = 0
-    """Of a matmul a @ b: nonzero elements of b times the rows of a."""
+    """For a matmul a @ b: nonzero elements of b times the rows of a."""
     ops_of_sample: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
     """`ops` of each sample [n]."""
     spikes_of_neuron: Tensor = field(default_factory=lambda: torch.zeros(0))
-    """Of a neuron layer: spikes of each of its neurons over samples and timesteps; float32, which
-    is exact up to 2^24 steps."""
+    """For a neuron layer: spikes of each neuron over samples and timesteps, in float32, which is
+    exact up to 2^24 steps."""
 
     @property
     def rate(self) -> float:
@@ -104,23 +105,23 @@ class Layer:
 
     @property
     def carries_spikes(self) -> bool:
-        """Its input varies with the firing rate; an image, also its zeros, does not."""
+        """Whether the input varies with the firing rate; a constant image does not."""
         return not self.static and self.values is not Values.real
 
     @property
     def stage(self) -> str:
-        """Where in the network it is: its name without numbers, cut after two words."""
+        """The part of the network: the first two words of the name, without numbers."""
         words = [word for word in self.name.split(".") if not word.isdigit()]
         return ".".join(words[:2])
 
     @property
     def dead(self) -> float:
-        """Of a neuron layer: share of neurons that never fired on the counted samples."""
+        """For a neuron layer: share of neurons that never fired on the counted samples."""
         return _share(self.spikes_of_neuron == 0)
 
     @property
     def saturated(self) -> float:
-        """Of a neuron layer: share of neurons that fired in over 99 % of all steps."""
+        """For a neuron layer: share of neurons that fired in over 99 % of all steps."""
         return _share(self.spikes_of_neuron > 0.99 * self.samples * self.timesteps)
 
 
@@ -151,10 +152,10 @@ class LayerTable:
 
     @property
     def not_spikes(self) -> list[str]:
-        """Layers behind the first that take spikes by what they are, and were given other values.
+        """Names of the layers after the first whose input is not spikes, though it should be.
 
-        A residual stream that adds spikes up gives its readers whole numbers; a mean gives the head
-        fractions.
+        For example, a residual stream that sums spikes gives whole numbers to the next layers, and
+        a mean gives fractions to the head.
         """
         first = self.of(Kind.conv, Kind.linear)[:1]
         readers = self.of(*(Kind.conv, Kind.linear, Kind.matmul, Kind.sum, Kind.mask, Kind.max))
@@ -170,33 +171,34 @@ class LayerTable:
 
 
 def join_calls(calls: Sequence[Layer], timesteps: int) -> Layer:
-    """One layer of its calls on the same samples.
+    """Join the calls of a layer on the same samples to one layer.
 
-    Calls follow each other in time, unless they hold T several times: then the layer is used in
-    several places, which add up, and of a neuron layer each place has neurons of its own.
+    Usually the calls are successive timesteps. If they hold a multiple of T timesteps, the network
+    uses the layer in several places. The counts of the places are added up; in a neuron layer, each
+    place has its own neurons.
 
     Args:
-        calls: In the order in which they ran.
+        calls: The calls in the order in which they ran.
         timesteps: T of the network.
 
     Raises:
-        ValueError: Neurons of several sizes in calls that cannot be told apart.
+        ValueError: The calls have different numbers of neurons, so they cannot be joined.
     """
     if len(calls) == 1:
         return calls[0]
     places = max(sum(call.timesteps for call in calls) // timesteps, 1)
     in_time = [calls[place::places] for place in range(places)]
-    if any(sum(call.timesteps for call in own) != timesteps for own in in_time):
+    if any(sum(call.timesteps for call in of_place) != timesteps for of_place in in_time):
         in_time = [calls]
     layers = [
         _join(
-            own,
-            timesteps=sum(call.timesteps for call in own),
-            nonzero_t=torch.cat([call.nonzero_t for call in own]),
-            ops_of_sample=sum(call.ops_of_sample for call in own),
-            spikes_of_neuron=_add(own),
+            of_place,
+            timesteps=sum(call.timesteps for call in of_place),
+            nonzero_t=torch.cat([call.nonzero_t for call in of_place]),
+            ops_of_sample=sum(call.ops_of_sample for call in of_place),
+            spikes_of_neuron=_add(of_place),
         )
-        for own in in_time
+        for of_place in in_time
     ]
     return _join(
         layers,
@@ -207,10 +209,10 @@ def join_calls(calls: Sequence[Layer], timesteps: int) -> Layer:
 
 
 def merge(tables: Iterable[LayerTable]) -> LayerTable:
-    """One table of several, of the same network on different samples (batches, ranks).
+    """Merge tables of the same network on different samples (batches, ranks) to one table.
 
     Raises:
-        ValueError: The networks differ, or the sizes or timesteps of their inputs.
+        ValueError: The tables differ in network, size of the inputs or timesteps.
     """
     first, *others = tables
     if not others:
@@ -252,14 +254,14 @@ def _join(layers: Sequence[Layer], **others: Any) -> Layer:
 
 
 def _add(layers: Sequence[Layer]) -> Tensor:
-    """Spikes of each neuron, over layers of the same neurons."""
+    """Add up the spikes of each neuron over layers of the same neurons."""
     if len({layer.spikes_of_neuron.shape for layer in layers}) > 1:
         raise ValueError(f"layer {layers[0].name} has neurons of several sizes")
     return torch.stack([layer.spikes_of_neuron for layer in layers]).sum(0)
 
 
 def widest(values: Iterable[Values]) -> Values:
-    """The class that covers all."""
+    """The least special kind of values; it covers all given kinds."""
     return max(values, key=list(Values).index)
 
 
