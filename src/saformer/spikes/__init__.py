@@ -1,4 +1,4 @@
-"""What a network does on single images: firing rates, attention and spikes, as figures.
+"""Figures of a network's firing rates, attention and spikes on single images.
 
-`record` takes them by hooks, and `figures` draws them.
+`record` records them with hooks, and `figures` draws them.
 """

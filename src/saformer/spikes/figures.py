@@ -1,7 +1,8 @@
 """Figures of a recording: firing rates and attention over the image, and spike rasters.
 
-At the size they are printed, in the style of `saformer.figure_style`. All panels of a figure lie
-in one pair of axes that counts inches: fifty pairs would take longer to make than all the rest.
+The figures have their printed size and the style of `saformer.figure_style`. All panels of a figure
+are in one matplotlib Axes whose unit is the inch, because making fifty Axes would take longer than
+all the other work.
 
 T timesteps, B images, C channels, H W height and width, h heads, d channels of a head.
 """
@@ -23,19 +24,19 @@ from saformer.spikes.record import SAMPLED, Attention, Kind, Layer, Recording
 
 Array = NDArray[Any]
 ON, OFF, TINT = style.BLUE, style.VERMILION, style.GREEN
-LINE = 0.15  # inches a line of text takes
+LINE = 0.15  # inches: height of a line of text
 GAP = 0.1  # inches between panels
-PANEL, SMALL = 0.9, 0.55  # inches: side of a map, and of one of many
+PANEL, SMALL = 0.9, 0.55  # inches: side of a map if there are few rows of maps, and if many
 ACROSS = 7  # maps side by side
-ROWS = 5  # rows of maps that may be large
-SCREEN = 150  # dots per inch of what is not printed
-SLACK = 0.3  # inches: at so few dots lines of text are longer than where they were measured
-MARKED = 8  # timesteps that are all numbered
-BAR = np.pad(np.ones((4, 14)), 1)  # a spike with the white around it
+ROWS = 5  # largest number of rows with maps of size PANEL
+SCREEN = 150  # dots per inch of figures for the screen
+SLACK = 0.3  # inches: at SCREEN resolution, text is wider than in the measurement
+MARKED = 8  # largest number of timesteps at which each one is numbered
+BAR = np.pad(np.ones((4, 14)), 1)  # pixels of a spike with a white border
 INK: dict[str, Any] = {"cmap": "gray_r", "vmin": 0, "vmax": 1}
-STRIP, LEAST = 0.2, 0.4  # inches: room for a mask beside a map, and a map at its smallest
+STRIP, LEAST = 0.2, 0.4  # inches: room for a mask beside a map, and smallest side of a map
 BESIDE = 4  # rasters side by side
-RASTERS = 12  # layers whose spikes are drawn
+RASTERS = 12  # largest number of layers whose spikes are drawn
 TITLES = {
     Kind.tokens: "mask over tokens",
     Kind.channels: "mask over channels",
@@ -70,13 +71,13 @@ def write(
     """Write every figure of a recording.
 
     Args:
-        recording: What the network did.
-        inputs: What it was given, before normalisation: images in 0..1 [B, C, H, W], or event
+        recording: The recording of the network.
+        inputs: Inputs of the network before normalisation: images in 0..1 [B, C, H, W], or event
             frames [B, T, 2, H, W].
         labels: Classes of the images [B].
         about: Model, dataset and T, for the captions.
-        folder: Where to; made if needed.
-        for_print: As PNG and PDF; otherwise as a small PNG, in a fifth of the time.
+        folder: Folder of the figures; created if needed.
+        for_print: Write PNG and PDF; otherwise only a small PNG, which takes a fifth of the time.
 
     Raises:
         OSError: The folder cannot be written.
@@ -96,7 +97,7 @@ def write(
 def draw(
     recording: Recording, inputs: Tensor, labels: Sequence[int], about: str
 ) -> Iterator[tuple[str, Figure]]:
-    """Every figure with its name; arguments as of `write`."""
+    """Yield every figure with its name; see `write` for the arguments."""
     pictures = [picture(x) for x in inputs]
     about += "."
     events = f" {EVENTS}" if inputs.ndim == 5 else ""
@@ -123,14 +124,14 @@ def draw(
 def rate_maps(
     maps: dict[str, Tensor], top: float, shown: Array | None, of: str, about: str
 ) -> Figure:
-    """Firing rate at each place, a panel for each neuron layer, a row for each block.
+    """Maps of firing rates: one panel for each neuron layer, one row for each block.
 
     Args:
         maps: Rates [H, W] by the name of the layer.
         top: Upper end of the colour scale.
-        shown: The image [H, W, 3], if there is one.
-        of: What it is of, for the title.
-        about: What was run, for the caption.
+        shown: The image [H, W, 3], None if the maps are a mean over images.
+        of: Which images the maps are of, for the title.
+        about: Model, dataset and T, for the caption.
     """
     page = _Page(f"Firing rates, {of}")
     rows = _rows(list(maps), first=shown is not None)
@@ -163,22 +164,22 @@ def attention(
     of: str,
     about: str,
 ) -> Figure:
-    """What each head attends to, over the image.
+    """Maps of what each head attends to, drawn over the image.
 
     Args:
         found: The attentions of a network.
         image: Number of the image.
         tops: Upper end of the colour scale of each kind.
         shown: The image [H, W, 3].
-        of: What it is of, for the title.
-        about: What was run, for the caption.
+        of: Which image it is, for the title.
+        about: Model, dataset and T, for the caption.
     """
-    kinds = list(dict.fromkeys(one.kind for one in found))
+    kinds = list(dict.fromkeys(layer.kind for layer in found))
     page = _Page(f"Attention, {of}")
     grey, tint = _background(shown), _tint()
     strip = STRIP if Kind.channels in kinds else 0.0
     left = style.PAD + PANEL + 2 * GAP
-    heads, room = max(one.maps.shape[1] for one in found), style.PAGE - left
+    heads, room = max(layer.maps.shape[1] for layer in found), style.PAGE - left
     lines = math.ceil(heads / int(room / (LEAST + strip + GAP)))
     in_line = math.ceil(heads / lines)
     cell = min(room / in_line, PANEL + strip + GAP)
@@ -186,17 +187,17 @@ def attention(
     page.text(style.PAD, "input")
     page.panel(style.PAD, PANEL, PANEL, shown, below=LINE)
     bottom = page.y + LINE + PANEL + GAP
-    for one in found:
-        page.line(f"{one.name}: {TITLES[one.kind]}", left, weight="bold")
-        for head, values in enumerate(one.maps[image].numpy()):
+    for layer in found:
+        page.line(f"{layer.name}: {TITLES[layer.kind]}", left, weight="bold")
+        for head, values in enumerate(layer.maps[image].numpy()):
             x = left + head % in_line * cell
             if head and head % in_line == 0:
                 page.down(LINE + side + GAP)
             page.text(x, f"head {head + 1}")
             page.panel(x, side, side, grey, below=LINE)
-            page.panel(x, side, side, values, LINE, cmap=tint, vmin=0, vmax=tops[one.kind])
-            if one.masks is not None:
-                mask = one.masks[image, head].numpy()
+            page.panel(x, side, side, values, LINE, cmap=tint, vmin=0, vmax=tops[layer.kind])
+            if layer.masks is not None:
+                mask = layer.masks[image, head].numpy()
                 page.panel(x + side + 0.03, strip - 0.05, side, mask, LINE, **INK)
         page.down(LINE + side + GAP)
     page.down(max(0.0, bottom - page.y))
@@ -206,13 +207,13 @@ def attention(
 
 
 def rasters(layers: Sequence[Layer], image: int, of: str, about: str) -> Figure:
-    """Spikes of some neurons of some layers, over time.
+    """Spikes of some neurons of some layers over time.
 
     Args:
-        layers: All neuron layers; of many, some are drawn, from the first to the last.
+        layers: All neuron layers; at most `RASTERS` of them, evenly chosen, are drawn.
         image: Number of the image.
-        of: What it is of, for the title.
-        about: What was run, for the caption.
+        of: Which image it is, for the title.
+        about: Model, dataset and T, for the caption.
     """
     chosen = np.linspace(0, len(layers) - 1, min(RASTERS, len(layers))).round().astype(int)
     page = _Page(f"Spikes, {of}")
@@ -238,12 +239,12 @@ def rasters(layers: Sequence[Layer], image: int, of: str, about: str) -> Figure:
 
 
 def picture(x: Tensor) -> Array:
-    """What the network was given as an image in colour [H, W, 3].
+    """Turn an input of the network into a colour image [H, W, 3].
 
     Args:
-        x: Image in 0..1 [C, H, W], or event frames [T, 2, H, W], which are added up.
+        x: Image in 0..1 [C, H, W], or event frames [T, 2, H, W], which are summed over time.
     """
-    x = x.float()  # numpy knows no bfloat16
+    x = x.float()  # numpy has no bfloat16
     if x.ndim == 4:
         darker, brighter = (x.sum(0) / x.sum(0).max().clamp(min=1e-9)).numpy()
         missing = [1 - np.array(to_rgb(colour)) for colour in (ON, OFF)]
@@ -254,7 +255,7 @@ def picture(x: Tensor) -> Array:
 
 
 def _rows(names: list[str], first: bool) -> list[tuple[str, list[str]]]:
-    """Layers by the block they are in, in lines of `ACROSS`; an empty name is the input."""
+    """Group layers by block, in rows of at most `ACROSS`; an empty name stands for the input."""
     blocks: dict[str, list[str]] = {}
     for name in names:
         words = name.split(".")
@@ -263,20 +264,20 @@ def _rows(names: list[str], first: bool) -> list[tuple[str, list[str]]]:
     if first:
         blocks[next(iter(blocks))].insert(0, "")
     rows = []
-    for block, own in blocks.items():
-        for start in range(0, len(own), ACROSS):
-            rows.append((block, own[start : start + ACROSS]))
+    for block, layers in blocks.items():
+        for start in range(0, len(layers), ACROSS):
+            rows.append((block, layers[start : start + ACROSS]))
     return rows
 
 
 def _background(shown: Array) -> Array:
-    """A faint grey image, to be tinted."""
+    """A faint grey version of the image, over which a tint is drawn."""
     grey = shown @ np.array([0.299, 0.587, 0.114])
     return np.repeat((0.75 + 0.25 * grey)[..., None], 3, axis=2)
 
 
 def _tint() -> Colormap:
-    """Nothing to a full tint, so that the image below is seen."""
+    """A colour map from transparent to tinted, so that the image below stays visible."""
     red, green, blue = to_rgb(TINT)
     ends = [(red, green, blue, 0.0), (red, green, blue, 0.85)]
     return LinearSegmentedColormap.from_list("tint", ends)
@@ -284,12 +285,12 @@ def _tint() -> Colormap:
 
 def _top(kind: Kind, found: Sequence[Attention]) -> float:
     """Upper end of the colour scale of one kind of attention."""
-    largest = max((float(one.maps.max()) for one in found if one.kind is kind), default=0.0)
+    largest = max((float(layer.maps.max()) for layer in found if layer.kind is kind), default=0.0)
     return 1.0 if kind is Kind.tokens else largest or 1.0
 
 
 class _Page:
-    """Panels and lines of text from top to bottom, at places in inches."""
+    """A figure that is filled from top to bottom with panels and text, positioned in inches."""
 
     def __init__(self, title: str) -> None:
         self.fig = style.figure(style.PAGE, 1)
@@ -303,29 +304,29 @@ class _Page:
         self.down(GAP)
 
     def down(self, inches: float) -> None:
-        """Go on further down."""
+        """Move the current position down."""
         self.y += inches
 
     def text(self, x: float, text: str, up: float = 0.0, **look: Any) -> None:
-        """A line of text whose upper left corner is here, or so far above."""
+        """Draw a line of text whose upper left corner is `up` inches above the position."""
         self._ax.text(x, self.y - up, text, va="top", **look)
 
     def line(self, text: str, x: float = style.PAD, **look: Any) -> None:
-        """A line of text, and on to the next."""
+        """Draw a line of text and move to the next line."""
         self.text(x, text, **look)
         self.down(LINE)
 
     def panel(
         self, x: float, width: float, height: float, values: Array, below: float = 0.0, **look: Any
     ) -> None:
-        """A framed image whose upper left corner is here, or so far below."""
+        """Draw a framed image whose upper left corner is `below` inches under the position."""
         y = self.y + below
         extent = (x, x + width, y + height, y)
         self._ax.imshow(values, extent=extent, aspect="auto", interpolation="nearest", **look)
         self._ax.add_patch(Rectangle((x, y), width, height, fill=False, linewidth=0.6))
 
     def scale(self, colours: str | Colormap, top: float, label: str) -> None:
-        """A bar that explains colours from zero on."""
+        """Draw a colour scale that starts at zero."""
         x, width, height = style.PAD + GAP, 1.5, 0.1
         self.panel(x, width, height, np.linspace(0, 1, 256)[None], cmap=colours)
         self.text(x + width + 2 * GAP, label)
@@ -335,7 +336,7 @@ class _Page:
         self.down(LINE + GAP)
 
     def finish(self, caption: str) -> Figure:
-        """The figure, with the caption at its foot."""
+        """Add the caption below the panels and return the figure."""
         for line in style.wrapped(self.fig, caption, style.PAGE - SLACK):
             self.line(line)
         height = self.y + style.PAD

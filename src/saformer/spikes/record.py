@@ -1,7 +1,7 @@
-"""What a network does on a few images: firing rates, attention and spikes, taken by hooks.
+"""Record firing rates, attention and spikes of a network on a few images, with hooks.
 
-Neurons, masks and products are found by type, as `saformer.energy` finds them, whatever the network
-is called. Hooks reduce what they see at once, so that a recording is small.
+The recorder finds neurons, masks and products by type, as `saformer.energy` does, so it works for
+any network. Hooks reduce tensors immediately, so that a recording is small.
 
 T timesteps, B images, C channels, H W height and width, N = H*W tokens, h heads, d channels of a
 head, K classes.
@@ -25,12 +25,12 @@ from saformer.models.attention.aggregation import CHANNELS, SpikeAggregation
 from saformer.models.attention.ssa import SSA
 from saformer.models.spike_ops import SpikeMask
 
-SAMPLED = 24  # neurons of a layer whose spikes are kept
+SAMPLED = 24  # neurons of a layer whose spikes are recorded
 Hook = Callable[[nn.Module, Any, Any], None]
 
 
 class Kind(str, Enum):
-    """How an attention chooses, and so what can be drawn over the image."""
+    """What an attention computes with tokens, which decides what is drawn over the image."""
 
     tokens = "tokens"
     channels = "channels"
@@ -42,34 +42,34 @@ class Layer:
     """One neuron layer."""
 
     name: str
-    """Dotted name, as of the energy report."""
+    """Dotted name, as in the energy report."""
     rates: Tensor
-    """Spikes per neuron and step, of each image [B]."""
+    """Spikes per neuron and step of each image [B]."""
     maps: Tensor | None
-    """The same at each place, mean over channels and T [B, H, W]; None for what has no places."""
+    """Mean rate over channels and T at each place [B, H, W]; None for a layer without places."""
     sampled: Tensor
-    """Spikes of neurons drawn at random [T, B, n]."""
+    """Spikes of randomly drawn neurons [T, B, n]."""
 
 
 @dataclass(frozen=True)
 class Attention:
-    """What one attention does with tokens; one that masks twice is two of these."""
+    """One use of tokens by an attention; an attention with two masks gives two of these."""
 
     name: str
     """Dotted name of the attention."""
     kind: Kind
     """A mask over tokens, a mask over channels, or products of queries and keys."""
     maps: Tensor
-    """Over the image [B, h, H, W]. tokens: share of steps in which the token is open; channels:
-    spikes that pass the mask, per channel and step; products: spikes that a token's key shares with
-    a query, mean over queries and steps."""
+    """Map over the image [B, h, H, W]. For `tokens`: share of steps in which the token is open. For
+    `channels`: spikes that pass the mask, per channel and step. For `products`: spikes that a
+    token's key shares with a query, mean over queries and steps."""
     masks: Tensor | None = None
-    """channels: the mask itself [B, h, d, T]."""
+    """For `channels`: the mask itself [B, h, d, T]; otherwise None."""
 
 
 @dataclass
 class Recording:
-    """What the network did, in the order in which it ran."""
+    """Layers and attentions of a network in the order in which they ran."""
 
     layers: list[Layer] = field(default_factory=list)
     attentions: list[Attention] = field(default_factory=list)
@@ -78,24 +78,24 @@ class Recording:
 
 
 def record(network: nn.Module, images: Tensor) -> Recording:
-    """Run some images through a network in evaluation mode, and note what it does.
+    """Run some images through a network in evaluation mode and record its activity.
 
-    The network is left as it was: no hook and no state. Random spikes of rate coding are drawn
-    alike each time, and the generators are left as they were.
+    All hooks are removed at the end, and the network's state does not change. The random spikes of
+    rate coding are the same in every call, and the states of the random generators are restored.
 
     Args:
         network: Its output is logits [T, B, K].
         images: Normalised images [B, C, H, W] or event frames [B, T, 2, H, W].
 
     Raises:
-        EnergyError: What a neuron layer gives does not fold into T and B.
+        EnergyError: The output of a neuron layer does not fold into T and B.
     """
     assert not network.training, "a recording in training mode would change BatchNorm's statistics"
     recorder = _Recorder(len(images), getattr(network, "timesteps", None))
     with ExitStack() as undo, torch.no_grad(), apart(0):
         for module, hook in recorder.hooks(network):
             undo.callback(module.register_forward_hook(hook).remove)
-        # Not the call, so that a compiled network runs eagerly: hooks would have it recompiled.
+        # Call `forward` directly: a compiled network then runs eagerly, and hooks do not recompile.
         logits = network.forward(images)
     recorder.found.logits = logits.float().mean(0).cpu()
     return recorder.found
@@ -112,11 +112,11 @@ class _Recorder:
     def __init__(self, samples: int, timesteps: int | None) -> None:
         self.found = Recording()
         self._samples, self._timesteps = samples, timesteps
-        self._mask: tuple[SpikeAggregation, Tensor] | None = None  # the last, and who made it
+        self._mask: tuple[SpikeAggregation, Tensor] | None = None  # last mask and its module
         self._projected: dict[nn.Module, Tensor] = {}
 
     def hooks(self, network: nn.Module) -> list[tuple[nn.Module, Hook]]:
-        """Which module gets which hook."""
+        """Choose a hook for each module that needs one."""
         chosen: list[tuple[nn.Module, Hook]] = []
         of_masks: set[nn.Module] = set()
         for name, module in network.named_modules():
@@ -159,7 +159,7 @@ class _Recorder:
     def _gated(self, name: str) -> Hook:
         def hook(module: nn.Module, args: Any, out: Any) -> None:
             if self._mask is None or args[0] is not self._mask[1]:
-                return  # an AND of spikes, not a mask that gates them
+                return  # this module is an AND of two spike tensors; no mask gates them
             by, mask = self._mask[0], self._mask[1].float()
             if by.dim == CHANNELS:
                 open_ = mask.squeeze(CHANNELS).mean(0)
@@ -180,7 +180,8 @@ class _Recorder:
             q, k = (
                 module.heads(self._projected.pop(part)).float() for part in (module.q, module.k)
             )
-            # The mean over queries of Q K^T, without the matrix, which one order never makes.
+            # The mean over queries of Q K^T. It needs no N x N matrix, which an attention in
+            # the order Q (K^T V) never computes.
             received = (q.mean(-1, keepdim=True) * k).sum(-2).mean(0)
             self.found.attentions.append(Attention(name, Kind.products, _square(received)))
 
@@ -188,6 +189,6 @@ class _Recorder:
 
 
 def _square(x: Tensor) -> Tensor:
-    """[B, h, N] -> [B, h, H, W]; images here are square."""
+    """Unfold tokens [B, h, N] -> [B, h, H, W] of a square image."""
     square: Tensor = x.unflatten(-1, (math.isqrt(x.shape[-1]), -1))
     return square.cpu()
