@@ -133,7 +133,9 @@ def test_conventions_are_not_mixed(composed):
     table = table_of(composed)
     for run in table.rows[1].runs.values():
         run.config["energy"] = {**run.config["energy"], "convention": "strict"}
-    with pytest.raises(SettingError, match=r"do not compare: exact .*strict .*energy\.convention="):
+    with pytest.raises(
+        SettingError, match=r"are not comparable: exact .*strict .*energy\.convention="
+    ):
         pareto(table)
 
 

@@ -234,7 +234,7 @@ def test_two_tables_at_a_time_share_what_is_missing(tmp_path):
     assert [process.exitcode for process in both] == [0, 0], said
     runs = [json.loads(path.read_text()) for path in Path("outputs").rglob("run.json")]
     assert sorted(run["starts"][0]["config"]["seed"] for run in runs) == [0, 1]
-    assert all(len(run["starts"]) == 1 for run in runs) and "is left to process " in said
+    assert all(len(run["starts"]) == 1 for run in runs) and "is skipped: process " in said
     assert len(list(Path("outputs/tables").iterdir())) == 2
     assert not list(Path("outputs").glob(".*"))
 

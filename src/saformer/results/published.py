@@ -1,4 +1,4 @@
-"""Published figures, each with its source and how it is known: published.yaml."""
+"""Published figures from published.yaml, each with its source and how we know it."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -12,7 +12,7 @@ PATH = Path(__file__).with_name("published.yaml")
 
 
 class Provenance(str, Enum):
-    """How a figure is known."""
+    """How we know a figure."""
 
     paper = "paper"
     readme = "readme"
@@ -30,22 +30,22 @@ MEANING = {
 
 @dataclass(kw_only=True)
 class Figure:
-    """What one source says of one method on one dataset; null for what it does not say."""
+    """Figures of one source for one method on one dataset; null if the source gives none."""
 
     method: str
-    """Name by which rows of tables ask for it."""
+    """Name with which rows of tables refer to it."""
     dataset: str
     """Name of the dataset, as in conf/dataset/."""
     timesteps: int | None = None
-    """T; null stands for any."""
+    """T; null for any."""
     params_M: float | None = None
     """Parameters, millions."""
     top1: float | None = None
     """Accuracy, percent."""
     ops_G: float | None = None
-    """Operations of an image, 10^9, as the source counts them."""
+    """Operations per image, 10^9, as the source counts them."""
     energy_mJ: float | None = None
-    """Energy of an image, as the source counts it."""
+    """Energy per image, as the source counts it."""
 
     @property
     def empty(self) -> bool:
@@ -55,16 +55,16 @@ class Figure:
 
 @dataclass(kw_only=True)
 class Source:
-    """One place where figures stand."""
+    """One source of figures."""
 
     source: str
     """Name of the paper or repository."""
     provenance: Provenance
-    """How its figures are known here."""
+    """How we know its figures."""
     note: str = ""
-    """What must be known to read them."""
+    """What a reader must know about these figures."""
     figures: list[Figure] = field(default_factory=list)
-    """What it says."""
+    """The figures of the source."""
 
     def cite(self) -> str:
         """The source in one line."""
@@ -74,15 +74,15 @@ class Source:
 
 @dataclass(kw_only=True)
 class Published:
-    """All that is known."""
+    """All published figures that we know."""
 
     sources: list[Source] = field(default_factory=list)
 
     def of(self, method: str, dataset: str, timesteps: int) -> list[tuple[Figure, Source]]:
-        """What is published of a method on a dataset at T timesteps.
+        """Published figures of a method on a dataset at T timesteps.
 
         Raises:
-            SettingError: Nothing at all is known of such a method.
+            SettingError: published.yaml does not contain the method.
         """
         methods = {figure.method for source in self.sources for figure in source.figures}
         if method not in methods:
@@ -97,10 +97,10 @@ class Published:
 
 
 def published() -> Published:
-    """What published.yaml says.
+    """Read published.yaml.
 
     Raises:
-        SettingError: The file was filled in wrongly.
+        SettingError: The file has a mistake.
     """
     read = read_settings(PATH, Published)
     assert isinstance(read, Published)

@@ -1,4 +1,4 @@
-"""A table for the terminal, as markdown, as LaTeX and as CSV."""
+"""Render a table for the terminal, as Markdown, as LaTeX and as CSV."""
 
 from dataclasses import dataclass
 
@@ -37,7 +37,7 @@ class Grid:
 
 
 def grid(table: Table) -> Grid:
-    """Every number as it is printed."""
+    """Make the text of a table, with every number as it is printed."""
     cited: dict[str, int] = {}
     units = {
         name: column.unit(row.cell(column).mean for row in table.rows)
@@ -76,7 +76,7 @@ def terminal(table: Table) -> RichTable:
 
 
 def markdown(table: Table) -> str:
-    """The table as a page, with what is missing and how it is made."""
+    """The table as a page, with the commands that make its missing runs."""
     drawn = grid(table)
     lines = [f"# {escape.markdown(table.title)}", ""]
     lines += [
@@ -98,7 +98,7 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """The table for a paper that loads booktabs; what is missing stands in comments."""
+    """The table for a paper that loads booktabs; comments list the missing runs."""
     drawn = grid(table)
     width = len(drawn.header)
     body = []
@@ -130,7 +130,7 @@ def latex(table: Table) -> str:
 
 
 def csv_text(table: Table) -> str:
-    """Every number in full precision, a line a row; units are G for counts and mJ for energy."""
+    """One line per row, with numbers in full precision; units are G for counts, mJ for energy."""
     lines: list[dict[str, object]] = []
     for row in table.rows:
         line: dict[str, object] = {
@@ -144,10 +144,10 @@ def csv_text(table: Table) -> str:
         }
         for name, column in table.columns.items():
             if column.published:
-                of = [(getattr(f, column.published), s) for f, s in row.published]
-                known = [(value, source) for value, source in of if value is not None]
-                line[name] = "; ".join(str(value) for value, _ in known)
-                line[f"{name}_source"] = "; ".join(source.cite() for _, source in known)
+                values = [(getattr(f, column.published), s) for f, s in row.published]
+                given = [(value, source) for value, source in values if value is not None]
+                line[name] = "; ".join(str(value) for value, _ in given)
+                line[f"{name}_source"] = "; ".join(source.cite() for _, source in given)
                 continue
             cell = row.cell(column)
             line |= {
@@ -162,9 +162,9 @@ def csv_text(table: Table) -> str:
 
 
 def missing(table: Table) -> list[str]:
-    """The commands that make what is missing, each below a comment that names its row.
+    """Commands that make the missing runs, each below a comment that names its row.
 
-    On a line of its own, because zsh takes a comment behind a command that is typed for arguments.
+    The comment has its own line, because zsh treats a comment after a typed command as arguments.
     """
     lines = []
     for row in table.rows:
@@ -174,7 +174,7 @@ def missing(table: Table) -> list[str]:
 
 
 def _notes(table: Table, cited: dict[str, int]) -> list[str]:
-    """What must be known to read the table."""
+    """Notes that a reader of the table needs."""
     columns = table.columns.values()
     notes = [f"[{number}] {source}" for source, number in cited.items()]
     notes.append(SEEDS)
@@ -202,13 +202,13 @@ def _notes(table: Table, cited: dict[str, int]) -> list[str]:
 
 
 def _cell(cell: Cell, column: Column, factor: float, runs: int) -> str:
-    """Mean, deviation, convention; and the number of seeds where it is not that of the row."""
+    """Mean, deviation and convention; also the number of seeds if it differs from the row's."""
     if cell.mean is None:
         return NONE
     decimals = column.digits(cell.mean * factor)
     text = f"{cell.mean * factor:.{decimals}f}"
     if cell.std is not None and column.spread:
-        # A standard deviation of whole numbers, like epochs, is none itself.
+        # The standard deviation of whole numbers, such as epochs, is not a whole number.
         text += f" ± {cell.std * factor:.{max(decimals, 1) if column.decimals == 0 else decimals}f}"
     if cell.convention:
         text += f" {cell.convention}"
@@ -229,7 +229,7 @@ def _published(row: Row, column: Column, cited: dict[str, int]) -> str:
 
 
 def _text(text: str, style: str = "") -> Text:
-    """A cell for the terminal; a Text, so that [1] is no markup."""
+    """A cell for the terminal; in a Text, rich does not treat [1] as markup."""
     return Text(escape.plain(text), style=style)
 
 

@@ -1,4 +1,4 @@
-"""The rows of a table: what its file and the command line make of them, and the runs they have."""
+"""Build the rows of a table from its file and the command line, and find their runs."""
 
 import json
 from pathlib import Path
@@ -15,11 +15,15 @@ from saformer.runs.folder import find
 
 
 def require_folders(outputs: str, out: str, makes_runs: bool = False) -> Path:
-    """The folder that runs lie in, as it was typed; the default may not be there yet, nor any if
-    runs are to be made.
+    """Check the folder of the runs and the folder of the results, and return the former.
+
+    Args:
+        outputs: Folder of the runs, as typed. It need not exist if it is the default.
+        out: Folder of the results, as typed; empty for none.
+        makes_runs: Whether the command makes runs; then `outputs` need not exist.
 
     Raises:
-        SettingError: It is no folder, or the one for what is made is a file.
+        SettingError: `outputs` is not a folder, or `out` is a file.
     """
     new = not Path(outputs).exists() and (makes_runs or outputs == "outputs")
     if not new and not Path(outputs).is_dir():
@@ -30,24 +34,28 @@ def require_folders(outputs: str, out: str, makes_runs: bool = False) -> Path:
 
 
 def titled(name: str, settings: list[str]) -> tuple[str, TableConfig]:
-    """A table by its name or file: its short name, and what it says, its title with the settings.
+    """Read a table by its name or file; return its short name and its settings.
+
+    Args:
+        name: Name in conf/paper/, or a YAML file.
+        settings: Overrides from the command line, which are added to the title.
 
     Raises:
-        SettingError: There is none, or it is wrong.
+        SettingError: There is no such table, or its file is wrong.
     """
     path = table_path(name)
     require_name("the name of a table's file", path.stem)
     config = read_table(path)
-    if settings:  # or the caption would speak of other data than was typed
+    if settings:  # the caption must name all settings of the runs
         config.title += f", with {' '.join(settings)}"
     return path.stem, config
 
 
 def collect(name: str, config: TableConfig, rows: list[Row], outputs: Path) -> Table:
-    """Give rows the runs that lie in a folder, and say which runs cannot be used.
+    """Find the runs of the rows in a folder; the remarks of the table list unusable runs.
 
     Raises:
-        SettingError: Runs of one row were made in ways whose numbers must not be mixed.
+        SettingError: Runs of one row differ in a setting, so that their mean has no meaning.
     """
     runs, damaged = find(outputs)
     table = fill(name, config, rows, runs, outputs)
@@ -60,17 +68,17 @@ def compose_rows(name: str, table: TableConfig, settings: list[str]) -> list[Row
 
     Args:
         name: Name of the table, for errors.
-        table: What its file says.
+        table: Settings of the table.
         settings: Overrides for every row.
 
     Raises:
-        SettingError: The overrides of a row make no sense.
+        SettingError: The overrides of a row are invalid.
     """
-    known = published()
+    literature = published()
     rows = []
     for part in table.parts():
-        for one in part.rows:
-            words = [*part.overrides, *one.overrides, *settings]
+        for row in part.rows:
+            words = [*part.overrides, *row.overrides, *settings]
             if any(word.partition("=")[0] == "seed" for word in words):
                 raise SettingError(
                     f"table {name} sets the seeds itself, {table.seeds}: drop seed=..."
@@ -78,17 +86,17 @@ def compose_rows(name: str, table: TableConfig, settings: list[str]) -> list[Row
             try:
                 config = _composed(words)
             except SettingError as error:
-                raise SettingError(f"table {name}, row '{one.label}': {error}") from None
+                raise SettingError(f"table {name}, row '{row.label}': {error}") from None
             figures = []
-            if one.published:
+            if row.published:
                 dataset, timesteps = config["dataset"]["name"], config["timesteps"]
-                figures = known.of(one.published, dataset, timesteps)
-            rows.append(Row(part.label, one.label, words, config, table.seeds, figures))
+                figures = literature.of(row.published, dataset, timesteps)
+            rows.append(Row(part.label, row.label, words, config, table.seeds, figures))
     return rows
 
 
 def _composed(words: list[str]) -> dict[str, Any]:
-    """A configuration as a run.json holds it."""
+    """Compose a configuration as plain values, like the one in a run.json."""
     composed = to_dict(check(compose(words)))
     plain: dict[str, Any] = json.loads(json.dumps(composed))
     return plain

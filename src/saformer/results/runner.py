@@ -1,4 +1,4 @@
-"""Run what a table is missing, one training after the other."""
+"""Run the trainings that a table is missing, one after the other."""
 
 import hashlib
 import json
@@ -16,19 +16,19 @@ from saformer.runs.lock import held, holder
 
 
 def run_missing(rows: list[Row], outputs: Path, logs: Path) -> list[str]:
-    """Train every seed that is missing; go on with those that were cut off.
+    """Train every missing seed; resume the runs that were interrupted.
 
-    What another process trains is left to it, so that several commands at a time share the work.
+    A seed that another process is training is skipped, so that several commands can share the work.
 
     Args:
-        rows: Rows of a table with the runs there are.
-        outputs: Folder that new runs go to.
-        logs: Folder for what each training prints; made if needed.
+        rows: Rows of a table with their existing runs.
+        outputs: Folder of new runs.
+        logs: Folder for the output of each training; created if needed.
 
     Returns:
-        One line for each that failed.
+        One line for each training that failed.
     """
-    jobs: dict[str, tuple[Row, int]] = {}  # two rows may be one experiment
+    jobs: dict[str, tuple[Row, int]] = {}  # by settings, because two rows may be one experiment
     for row in rows:
         settings = json.dumps(wanted(row.config, row.words), sort_keys=True)
         for seed in row.missing:
@@ -38,24 +38,24 @@ def run_missing(rows: list[Row], outputs: Path, logs: Path) -> list[str]:
     for number, (key, (row, seed)) in enumerate(jobs.items(), start=1):
         name = f"{row.name}, seed {seed}"
         place = f"[{number}/{len(jobs)}] {name}"
-        # A training needs seconds until its folder tells what it is.
+        # Lock by settings too: a new training needs seconds until its run folder has a run.json.
         claim = f".{hashlib.sha256(key.encode()).hexdigest()[:12]}.lock"
         try:
             with held(outputs, claim):
                 row.take(find(outputs)[0])
                 if seed not in row.missing:
-                    say(f"{place}   was made meanwhile")
+                    say(f"{place}   is done: another process trained it")
                 elif who := row.holder(seed):
                     say(f"{place}   is being trained by {who}")
                 elif why := _run(row, seed, place, outputs, logs / f"{number}.log"):
                     failed.append(f"{name} {why}")
         except InUseError:
-            say(f"{place}   is left to {holder(outputs, claim) or 'another'}")
+            say(f"{place}   is skipped: {holder(outputs, claim) or 'another process'} trains it")
     return failed
 
 
 def _run(row: Row, seed: int, place: str, outputs: Path, log: Path) -> str | None:
-    """Train one seed; why it failed, or None."""
+    """Train one seed; return why it failed, or None."""
     log.parent.mkdir(parents=True, exist_ok=True)
     words = row.job(seed)
     goes_on = row.goes_on(seed)

@@ -1,4 +1,4 @@
-"""What a file of conf/paper/ says: the rows and columns of a table. Imports no torch."""
+"""Settings of a table in conf/paper/: its rows and columns. This module imports no torch."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +18,11 @@ class RowConfig:
     """One experiment, which is trained with every seed of the table."""
 
     label: str
-    """What the row is called."""
+    """Name of the row."""
     overrides: list[str] = field(default_factory=list)
-    """Words behind `python train.py` that make it."""
+    """Arguments of `python train.py` for this experiment."""
     published: str | None = None
-    """Method in published.yaml whose figures stand beside it."""
+    """Method in published.yaml whose figures the row shows."""
 
     def __post_init__(self) -> None:
         require_line("label", self.label)
@@ -35,9 +35,9 @@ class SectionConfig:
     label: str
     """The heading."""
     overrides: list[str] = field(default_factory=list)
-    """Words that come before those of each row."""
+    """Arguments that are put before those of each row."""
     rows: list[RowConfig] = field(default_factory=list)
-    """Its rows; without any, those of the table."""
+    """Rows of the section; if empty, the rows of the table."""
 
     def __post_init__(self) -> None:
         require_line("label", self.label)
@@ -45,7 +45,7 @@ class SectionConfig:
 
 @dataclass(kw_only=True)
 class TableConfig:
-    """A table: its rows, alone or in sections, and what is shown of them."""
+    """A table: its rows, with or without sections, and its columns."""
 
     title: str
     """Caption."""
@@ -54,9 +54,9 @@ class TableConfig:
     columns: list[str] = field(default_factory=lambda: ["test_top1"])
     """Names in `saformer.runs.columns`."""
     rows: list[RowConfig] = field(default_factory=list)
-    """Rows of a table without sections, and of every section that has none of its own."""
+    """Rows of a table without sections, and of every section without rows of its own."""
     sections: list[SectionConfig] = field(default_factory=list)
-    """Sections, one below the other."""
+    """Sections from top to bottom."""
 
     def __post_init__(self) -> None:
         require_line("title", self.title)
@@ -67,7 +67,7 @@ class TableConfig:
         require(filled, "rows", "name at least one experiment", self.rows)
 
     def parts(self) -> list[SectionConfig]:
-        """Its sections with their rows; one without a heading if there are none."""
+        """The sections with their rows; a table without sections is one without a heading."""
         sections = self.sections or [SectionConfig(label="")]
         return [
             SectionConfig(label=part.label, overrides=part.overrides, rows=part.rows or self.rows)
@@ -76,15 +76,15 @@ class TableConfig:
 
 
 def table_names() -> list[str]:
-    """Every table of conf/paper/, the package's and your own."""
+    """Names of all tables in conf/paper/, both the package's and the user's."""
     return list(options("paper"))
 
 
 def table_path(name: str) -> Path:
-    """The file of a table: a name in conf/paper/, or a YAML file anywhere.
+    """The file of a table, from its name in conf/paper/ or the path of a YAML file.
 
     Raises:
-        SettingError: There is none.
+        SettingError: There is no such table or file.
     """
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
@@ -98,10 +98,10 @@ def table_path(name: str) -> Path:
 
 
 def read_settings(path: Path, schema: type) -> object:
-    """A YAML file as an object of `schema`.
+    """Read a YAML file as an object of `schema`.
 
     Raises:
-        SettingError: It is not YAML, or not what the schema says; the message names the file.
+        SettingError: The file is not YAML, or does not fit the schema; the message names the file.
     """
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.load(path))
@@ -117,10 +117,10 @@ def read_settings(path: Path, schema: type) -> object:
 
 
 def read_table(path: Path) -> TableConfig:
-    """The table that a file describes.
+    """Read the table that a file describes.
 
     Raises:
-        SettingError: As of `read_settings`.
+        SettingError: See `read_settings`.
     """
     table = read_settings(path, TableConfig)
     assert isinstance(table, TableConfig)

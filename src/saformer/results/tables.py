@@ -1,4 +1,4 @@
-"""A table: for every row the run of each seed with its numbers, or the command that makes it."""
+"""A table: for every row, the run of each seed with its numbers, or the command to make the run."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +14,8 @@ from saformer.runs.columns import Column, column
 from saformer.runs.folder import Run, shown
 from saformer.runs.identity import SAME, differences, wanted
 
-OUTPUTS = Path("outputs")  # where runs go unless told otherwise
-NEAR = 3  # a run that differs from a row in at most so many settings is worth a word
+OUTPUTS = Path("outputs")  # default folder of runs
+NEAR = 3  # the table reports a run that differs from a row in at most this many settings
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,15 @@ class Row:
     """One experiment of a table.
 
     Args:
-        section: Heading it stands under.
-        label: Its name.
-        words: Overrides that make it.
-        config: Its whole configuration as plain values; the seed says nothing.
-        seeds: Seeds that belong to it.
-        published: What is published of it.
-        runs: The run of each seed that came to its end.
-        cut: The run of each other seed that was begun; rather one that is being trained.
+        section: Heading above the row.
+        label: Name of the row.
+        words: Overrides of the experiment.
+        config: The whole configuration as plain values; its seed has no meaning.
+        seeds: Seeds of the row.
+        published: Published figures of the method, with their sources.
+        runs: The finished run of each seed that has one.
+        cut: An unfinished run of each other seed that was started; if there are several, one that
+            is being trained now.
     """
 
     section: str
@@ -71,18 +72,18 @@ class Row:
         return [seed for seed in self.seeds if seed not in self.runs]
 
     def goes_on(self, seed: int) -> bool:
-        """Whether a seed was cut off in a folder that a training goes on from."""
+        """Whether a seed has an unfinished run that a training can resume."""
         return seed in self.cut and self.cut[seed].goes_on()
 
     def holder(self, seed: int) -> str | None:
-        """The process that trains a seed now, in words."""
+        """Description of the process that trains a seed now, or None."""
         return self.cut[seed].holder() if seed in self.cut else None
 
     def take(self, runs: list[Run]) -> tuple[list[Run], list[Run]]:
-        """Look among runs for those of this row.
+        """Choose the runs of this row among all runs.
 
         Returns:
-            Those that came to their end, and the others, each from the oldest to the newest.
+            The finished runs of this row and the unfinished ones, each from oldest to newest.
         """
         settings = wanted(self.config, self.words)
         fitting = [
@@ -92,35 +93,35 @@ class Row:
         ]
         whole = [run for run in fitting if run.results is not None]
         cut = [run for run in fitting if run.results is None]
-        self.runs = {run.seed: run for run in whole}  # the newest is the last
+        self.runs = {run.seed: run for run in whole}  # the newest run of a seed replaces others
         chosen = sorted(cut, key=lambda run: run.holder() is not None)
         self.cut = {run.seed: run for run in chosen if run.seed not in self.runs}
         return whole, cut
 
     def job(self, seed: int) -> list[str]:
-        """Words behind `python train.py` that make one seed, or go on with what was cut off."""
+        """Arguments of `python train.py` that train one seed, or resume its unfinished run."""
         words = [*self.words, *self._alike(seed), f"seed={seed}"]
         if self.goes_on(seed):
             words.append(f"hydra.run.dir={override(shown(self.cut[seed].folder))}")
         return words
 
     def _alike(self, seed: int) -> list[str]:
-        """Words for what must not be mixed in a row, where its runs were told otherwise."""
+        """Overrides for settings that must be equal within a row, if its runs have other values."""
         like = next(iter(self.runs.values()), self.cut.get(seed))
         if like is None:
             return []
-        own = leaves(self.config)
+        settings = leaves(self.config)
         return [
             f"{name}={like.settings[name]}"
             for name in SAME
-            if like.settings.get(name, own.get(name)) != own.get(name)
+            if like.settings.get(name, settings.get(name)) != settings.get(name)
         ]
 
     def commands(self, outputs: Path) -> list[str]:
-        """The commands that make what is missing and nobody makes: one for all that begin anew.
+        """Commands for the missing seeds that no process trains; one command starts all new runs.
 
         Args:
-            outputs: Folder that runs are looked for in.
+            outputs: Folder of the runs.
         """
         idle = [seed for seed in self.missing if not self.holder(seed)]
         going_on = [seed for seed in idle if self.goes_on(seed)]
@@ -136,11 +137,11 @@ class Row:
         return [f"{program} {shell(words)}" for words in jobs]
 
     def cell(self, column: Column) -> Cell:
-        """What its runs measured."""
+        """Values of a column from the runs of this row."""
         read = {seed: column.read(run.results or {}) for seed, run in sorted(self.runs.items())}
         values = {seed: value for seed, value in read.items() if value is not None}
         convention = None
-        if column.convention and values:  # of one of them, because all of them are alike
+        if column.convention and values:  # take it from any run, because all have the same
             convention = str(self.runs[next(iter(values))].config["energy"]["convention"])
         return Cell(values, convention)
 
@@ -153,9 +154,9 @@ class Table:
         name: Name of its file.
         title: Caption.
         columns: Columns by name.
-        rows: All rows; those of a section follow each other.
-        remarks: What else was found in the run folders, one line each.
-        outputs: Folder that the runs lie in.
+        rows: All rows; the rows of a section are consecutive.
+        remarks: One line for each problem found in the run folders.
+        outputs: Folder of the runs.
     """
 
     name: str
@@ -167,14 +168,14 @@ class Table:
 
     def sections(self) -> list[tuple[str, list[Row]]]:
         """The rows under their headings."""
-        found: dict[str, list[Row]] = {}
+        by_section: dict[str, list[Row]] = {}
         for row in self.rows:
-            found.setdefault(row.section, []).append(row)
-        return list(found.items())
+            by_section.setdefault(row.section, []).append(row)
+        return list(by_section.items())
 
 
 def new_run_dir(outputs: Path) -> str:
-    """Where a run below another folder than outputs/ goes, as Hydra's parser reads it."""
+    """Value of `hydra.run.dir`, quoted for Hydra, for runs below another folder than outputs/."""
     return override(shown(outputs) + "/${name}/${run_id:}")
 
 
@@ -185,15 +186,15 @@ def fill(
 
     Args:
         name: Name of the table's file.
-        config: What the file says.
+        config: Settings of the table.
         rows: Rows without runs.
-        runs: Every run there is.
-        outputs: Folder that they lie in.
+        runs: All runs.
+        outputs: Folder of the runs.
 
     Raises:
-        SettingError: Runs of one row were made in ways whose numbers must not be mixed.
+        SettingError: Runs of one row differ in a setting, so that their mean has no meaning.
     """
-    columns = {one: column(one) for one in config.columns}
+    columns = {key: column(key) for key in config.columns}
     remarks = []
     taken: set[Path] = set()
     asked = [wanted(row.config, row.words) for row in rows]
@@ -208,7 +209,7 @@ def fill(
 
 
 def _require_alike(row: Row, runs: list[Run]) -> None:
-    """Refuse to average runs whose numbers do not compare."""
+    """Refuse to average runs whose numbers are not comparable."""
     for run in runs[1:]:
         first, other = runs[0].settings, run.settings
         differing = [
@@ -217,7 +218,7 @@ def _require_alike(row: Row, runs: list[Run]) -> None:
             if first.get(name) != other.get(name)
         ]
         if differing:
-            typed = " ".join(one.partition(" and ")[0] for one in differing)
+            typed = " ".join(pair.partition(" and ")[0] for pair in differing)
             raise SettingError(
                 f"{shown(runs[0].folder)} and {shown(run.folder)} are both '{row.name}' but "
                 f"differ: {'; '.join(differing)}. Choose one: add {typed}, or move the other away"
@@ -225,7 +226,7 @@ def _require_alike(row: Row, runs: list[Run]) -> None:
 
 
 def _doubled(row: Row, whole: list[Run]) -> list[str]:
-    """Which of several equal runs were taken."""
+    """Say which run is used if a seed has several finished runs."""
     lines = []
     for seed, newest in row.runs.items():
         older = [shown(run.folder) for run in whole if run.seed == seed and run is not newest]
@@ -239,7 +240,7 @@ def _doubled(row: Row, whole: list[Run]) -> list[str]:
 
 
 def _unfinished(row: Row, run: Run) -> str:
-    """Why a run is not counted that has no results."""
+    """Say why a run without results is not counted."""
     if who := run.holder():
         why = f"is being trained by {who}"
     else:
@@ -251,17 +252,17 @@ def _unfinished(row: Row, run: Run) -> str:
 
 
 def _near(rows: list[Row], asked: list[dict[str, Any]], runs: list[Run]) -> list[str]:
-    """Runs that miss a row by a few settings: one line a row, about the nearest of them."""
-    found: dict[int, list[tuple[int, Run]]] = {}
+    """Report runs that differ from a row in few settings: one line per row, for its nearest run."""
+    by_row: dict[int, list[tuple[int, Run]]] = {}
     for run in runs:
         if not rows or run.results is None:
             continue
         apart = [len(differences(settings, run.settings)) for settings in asked]
         nearest = min(range(len(rows)), key=lambda i: (apart[i], run.seed not in rows[i].seeds))
         if 0 < apart[nearest] <= NEAR and run.seed in rows[nearest].seeds:
-            found.setdefault(nearest, []).append((apart[nearest], run))
+            by_row.setdefault(nearest, []).append((apart[nearest], run))
     lines = []
-    for index, near in sorted(found.items()):
+    for index, near in sorted(by_row.items()):
         _, run = min(near, key=lambda pair: pair[0])
         unlike = differences(asked[index], run.settings)
         said = ", ".join(f"{name}={has}, not {should}" for name, (should, has) in unlike.items())

@@ -1,1 +1,1 @@
-"""Figures for print, made from run folders: what they show stands in docs/figures.md."""
+"""Figures for print, made from run folders; docs/figures.md describes them."""

@@ -1,7 +1,7 @@
-"""Ablations: every row's accuracy with its seeds, and how far it is from the first row.
+"""Ablations: the accuracy of every row with its seeds, and its difference from the first row.
 
-Dots and not bars: bars would have to start at zero, where differences of a percent are not seen,
-and a bar that is cut off says something untrue.
+The figure draws dots instead of bars. Bars must start at zero, where a difference of one percent is
+invisible, and truncated bars would mislead the reader.
 """
 
 from collections import Counter
@@ -23,8 +23,8 @@ from saformer.results.tables import Table
 
 Alike = tuple[str, int]
 """Dataset and T of a row."""
-LINE, ROOM = 0.16, 0.6  # inches: a row, and axis and title of a panel
-BELOW, MINUS = 0.3, "\u2212"  # lines that the dots of the seeds lie below their mean; a minus sign
+LINE, ROOM = 0.16, 0.6  # inches: height of a row, and of axis and title of a panel
+BELOW, MINUS = 0.3, "\u2212"  # distance in lines from a mean down to its seeds; a minus sign
 MARKS = "Diamonds: means; the small dots below: each seed."
 NUMBERS = (
     " Numbers: difference of the mean from the row marked ref. (dashed), the first of the table "
@@ -34,15 +34,15 @@ NONE = " None: not run yet."
 
 
 def bars(table: Table) -> Figure:
-    """Test accuracy of each row, a panel for each dataset, rows under the headings of the table.
+    """Test accuracy of each row under the table's headings; one panel for each dataset.
 
-    Panels of the same rows stand side by side.
+    Panels with the same rows are side by side.
 
     Raises:
         SettingError: There is no run.
     """
     shown = points(table)
-    # Of a section that was begun every row has its line, so that panels keep to one order.
+    # If a section has any run, all its rows get a line, so that all panels have the same order.
     begun = {(point.dataset, point.row.section) for point in shown}
     lines = [point for point in rows(table) if (point.dataset, point.row.section) in begun]
     bands = _bands(list(by_dataset(lines).items()))
@@ -65,7 +65,7 @@ def bars(table: Table) -> Figure:
 
 
 def _lines(group: list[Point]) -> list[Point | str]:
-    """What stands in a panel from top to bottom: headings, and points below them."""
+    """Lines of a panel from top to bottom: headings, and the points below them."""
     lines: list[Point | str] = []
     for index, point in enumerate(group):
         heading = point.row.section
@@ -76,7 +76,7 @@ def _lines(group: list[Point]) -> list[Point | str]:
 
 
 def _bands(panels: list[tuple[str, list[Point]]]) -> list[list[tuple[str, list[Point]]]]:
-    """Panels side by side, two at most, where their lines are called the same."""
+    """Put two panels side by side if their lines have the same names."""
 
     def names(group: list[Point]) -> list[str]:
         return [line.label if isinstance(line, Point) else "" for line in _lines(group)]
@@ -91,7 +91,7 @@ def _bands(panels: list[tuple[str, list[Point]]]) -> list[list[tuple[str, list[P
 
 
 def _references(table: Table, shown: list[Point]) -> dict[Alike, Point]:
-    """The first row of each dataset and T, where it has a run and there are others."""
+    """The first row of each dataset and T, if it has a run and other rows have runs too."""
     firsts: dict[Alike, Point] = {}
     for point in rows(table):
         firsts.setdefault(_alike(point), point)
@@ -105,7 +105,7 @@ def _alike(point: Point) -> Alike:
 
 def _panel(ax: Axes, group: list[Point], references: dict[Alike, Point], named: bool) -> None:
     lines = _lines(group)
-    side = ax.get_yaxis_transform()  # across in parts of the panel, down in lines
+    side = ax.get_yaxis_transform()  # x as a share of the panel's width, y in lines
     ticks = [(y, line.label) for y, line in enumerate(lines) if isinstance(line, Point)]
     for y, line in enumerate(lines):
         if isinstance(line, str):

@@ -26,8 +26,8 @@ METRICS = {
     ENERGY_METRIC: "energy per image",
     "rate/mean": "firing rate",
 }
-NAMED = 3  # settings that a legend names of one kind of run
-MARKERS = 5  # on a line
+NAMED = 3  # settings that the legend names for one kind of run
+MARKERS = 5  # markers on a line
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Curve:
 
 
 def read(paths: Sequence[Path]) -> tuple[list[Curve], list[str]]:
-    """The runs in some folders, each once, and what is wrong with the others.
+    """Read the runs in some folders, each run once; also return remarks about unusable runs.
 
     Raises:
-        SettingError: A path is no folder, or no run below it has metrics.
+        SettingError: A path is not a folder, or no run below it has metrics.
     """
     curves: dict[Path, Curve] = {}
     remarks: list[str] = []
@@ -73,13 +73,13 @@ def read(paths: Sequence[Path]) -> tuple[list[Curve], list[str]]:
 
 
 def curves(runs: Sequence[Curve]) -> Figure:
-    """Losses, accuracy, energy and firing rate over epochs, as far as they were logged.
+    """Losses, accuracy, energy and firing rate against epochs, if they were logged.
 
-    Runs that differ in their seed alone have one colour: each is a faint line, their mean a bold
-    one.
+    Runs that differ only in their seed have the same colour: each run is a faint line, and their
+    mean is a bold line.
 
     Raises:
-        SettingError: There are more kinds of runs than can be told apart.
+        SettingError: There are more kinds of runs than distinguishable line styles.
     """
     kinds = _kinds(runs)
     if len(kinds) > style.DISTINCT:
@@ -120,7 +120,7 @@ def _caption(runs: Sequence[Curve], kinds: dict[str, list[Curve]]) -> str:
 
 
 def _epochs(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; the last may be half written."""
+    """The epochs in metrics.jsonl; reading stops at a line that is only partly written."""
     try:
         text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
     except OSError:
@@ -137,7 +137,7 @@ def _epochs(folder: Path) -> list[dict[str, Any]]:
 
 
 def _kinds(runs: Sequence[Curve]) -> dict[str, list[Curve]]:
-    """Runs that differ in their seed alone, under a name that tells them from the others."""
+    """Group runs that differ only in their seed, under a name that distinguishes the groups."""
     groups: dict[str, list[Curve]] = {}
     for curve in runs:
         settings = json.dumps(curve.run.settings, sort_keys=True, default=str)
@@ -147,11 +147,11 @@ def _kinds(runs: Sequence[Curve]) -> dict[str, list[Curve]]:
     for group in groups.values():
         run = group[0].run
         name = str(run.config["name"])
-        alike = [one for one in firsts if one.config["name"] == name]
+        alike = [first for first in firsts if first.config["name"] == name]
         apart = [
             f"{setting}={run.settings.get(setting)}"
-            for setting in dict.fromkeys(setting for one in alike for setting in one.settings)
-            if len({str(one.settings.get(setting)) for one in alike}) > 1
+            for setting in dict.fromkeys(setting for first in alike for setting in first.settings)
+            if len({str(first.settings.get(setting)) for first in alike}) > 1
         ]
         words = apart[:NAMED] + ["..."] * (len(apart) > NAMED)
         if len(alike) < len(firsts) or not apart:
@@ -166,21 +166,23 @@ def _panel(ax: Axes, metric: str, kinds: dict[str, list[Curve]], convention: str
     if metric == "val/top1":
         factor = 100.0
     elif metric == ENERGY_METRIC:
-        every = [value for group in kinds.values() for one in group for value in one.of(metric)[1]]
-        unit, factor = ENERGY.unit(every)
+        values_of_all = [
+            value for group in kinds.values() for curve in group for value in curve.of(metric)[1]
+        ]
+        unit, factor = ENERGY.unit(values_of_all)
         label = energy_label(unit, convention)
     for i, (name, group) in enumerate(kinds.items()):
         look = style.look(i)
-        known = [dict(zip(*curve.of(metric), strict=True)) for curve in group]
-        for curve, values in zip(group, known, strict=True):
+        series = [dict(zip(*curve.of(metric), strict=True)) for curve in group]
+        for curve, values in zip(group, series, strict=True):
             if len(group) > 1:
                 seed = {"color": look["color"], "linewidth": 0.5, "alpha": 0.5}
                 scaled = [factor * value for value in values.values()]
                 ax.plot(list(values), scaled, **seed, label=f"{name}, seed {curve.run.seed}")
-        epochs = sorted(set(known[0]).intersection(*known[1:]))
-        means = [factor * mean(values[epoch] for values in known) for epoch in epochs]
+        epochs = sorted(set(series[0]).intersection(*series[1:]))
+        means = [factor * mean(values[epoch] for values in series) for epoch in epochs]
         step = max(len(epochs) // MARKERS, 1)
-        place = (i * step // len(kinds), step)  # markers of different lines at different epochs
+        place = (i * step // len(kinds), step)  # so that lines have markers at different epochs
         ax.plot(epochs, means, **look, markersize=3.5, markevery=place, label=name)
     ax.set_xlabel("epoch")
     ax.set_ylabel(label)

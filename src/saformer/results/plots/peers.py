@@ -1,4 +1,4 @@
-"""What is published of the networks in a table, as points of accuracy over energy."""
+"""Published figures of the networks in a table, as points of accuracy against energy."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from saformer.results.tables import Table
 
 @dataclass(frozen=True)
 class Peer:
-    """A published accuracy, with an energy if one is published of the same network.
+    """A published accuracy, with the published energy of the same network if there is one.
 
     Args:
         method: Name in published.yaml.
         accuracy: In percent.
-        energy: In mJ an image, as its source counts it.
-        sources: Their numbers: of both figures if they stand in two places.
+        energy: In mJ per image, as its source counts it.
+        sources: Numbers of the sources; two numbers if accuracy and energy have different sources.
     """
 
     method: str
@@ -27,14 +27,14 @@ class Peer:
 
 
 def peers(table: Table, dataset: str, cited: dict[str, int]) -> list[Peer]:
-    """What is published for the rows of a dataset.
+    """Published figures for the rows of a dataset.
 
-    A source that gives an energy alone speaks of a network whose accuracy another source gives.
+    If a source gives only an energy, its accuracy is taken from another source of the same method.
 
     Args:
         table: The table.
-        dataset: Its name.
-        cited: Number of each source by what is cited; new ones are added.
+        dataset: Name of the dataset.
+        cited: Number of each source by its citation; new sources are added.
     """
     found: list[Peer] = []
     for row in table.rows:
@@ -50,10 +50,10 @@ def peers(table: Table, dataset: str, cited: dict[str, int]) -> list[Peer]:
         for figure, number in said:
             if figure.energy_mJ is None or not accuracies:
                 continue
-            own = figure.top1 is not None
-            top1, first = (figure.top1, number) if own else accuracies[0]
+            complete = figure.top1 is not None
+            top1, first = (figure.top1, number) if complete else accuracies[0]
             assert top1 is not None
-            sources = (number,) if own else (first, number)
+            sources = (number,) if complete else (first, number)
             used |= set(sources)
             found.append(Peer(figure.method, top1, figure.energy_mJ, sources))
         found += [
@@ -61,4 +61,4 @@ def peers(table: Table, dataset: str, cited: dict[str, int]) -> list[Peer]:
             for figure, number in said
             if figure.top1 is not None and number not in used
         ]
-    return list(dict.fromkeys(found))  # several rows may ask for one method
+    return list(dict.fromkeys(found))  # without duplicates: several rows may name one method

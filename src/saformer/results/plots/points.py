@@ -1,4 +1,4 @@
-"""What the figures of a table have in common: its rows as points, and what a caption says."""
+"""Shared parts of the figures of a table: its rows as points, and the text of a caption."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class Point:
 
     Args:
         row: The row.
-        label: What it is called within its section.
-        accuracy: Test accuracy in percent, of each seed.
-        energy: Energy of an image in mJ, of each seed, under its convention.
+        label: Unique name within its section.
+        accuracy: Test accuracy in percent of each seed.
+        energy: Energy per image in mJ of each seed, with its convention.
     """
 
     row: Row
@@ -47,7 +47,7 @@ def rows(table: Table) -> list[Point]:
     return [
         Point(
             row,
-            # The table tells those of one name apart by its column T.
+            # Rows of the same name differ in T: the table has a column for it, the label adds it.
             row.label if names.count(name) == 1 else f"{row.label}, T = {row.config['timesteps']}",
             row.cell(ACCURACY),
             row.cell(ENERGY),
@@ -60,7 +60,7 @@ def points(table: Table) -> list[Point]:
     """The rows of a table that have test accuracies.
 
     Raises:
-        SettingError: None has, or energies stand under several conventions.
+        SettingError: No row has a run, or the energies have different conventions.
     """
     found = [point for point in rows(table) if point.accuracy.values]
     if not found:
@@ -72,14 +72,14 @@ def points(table: Table) -> list[Point]:
     if len(named) > 1:
         said = ", ".join(f"{convention} ({row})" for convention, row in named.items())
         raise SettingError(
-            f"energies under several conventions do not compare: {said}. Choose one: add "
+            f"energies under different conventions are not comparable: {said}. Choose one: add "
             f"energy.convention={next(iter(named))}"
         )
     return found
 
 
 def by_dataset(found: Sequence[Point]) -> dict[str, list[Point]]:
-    """Points that compare: those of one dataset."""
+    """Group points by dataset, because only points of one dataset are comparable."""
     groups: dict[str, list[Point]] = {}
     for point in found:
         groups.setdefault(point.dataset, []).append(point)
@@ -87,7 +87,7 @@ def by_dataset(found: Sequence[Point]) -> dict[str, list[Point]]:
 
 
 def spread(cell: Cell) -> float:
-    """Half the length of an error bar: NaN, which draws none, for a single seed."""
+    """Half the length of an error bar; NaN for a single seed, so that no bar is drawn."""
     return float("nan") if cell.std is None else cell.std
 
 
@@ -97,7 +97,7 @@ def energy_label(unit: str, convention: str) -> str:
 
 
 def convention(found: Sequence[Point]) -> str:
-    """The one convention that energies stand under."""
+    """The convention of all energies of these points."""
     return next(point.energy.convention for point in found if point.energy.convention)
 
 
@@ -108,14 +108,14 @@ def caption(
     energy: bool,
     sources: Mapping[str, int] | None = None,
 ) -> str:
-    """What must be known to read a figure.
+    """The caption of a figure.
 
     Args:
         table: The table.
         shown: The points in the figure.
-        marks: What its marks are, in sentences.
-        energy: Whether it shows energies.
-        sources: Where the published figures in it stand, with their numbers.
+        marks: Sentences that explain the marks.
+        energy: Whether the figure shows energies.
+        sources: Number of each source of the published figures.
     """
     counts = sorted({len(point.accuracy.values) for point in shown})
     if counts == [1]:
@@ -139,7 +139,7 @@ def caption(
 
 
 def least_span(ax: Axes, axis: Literal["x", "y"], span: float = 1.0) -> None:
-    """Let an axis of accuracies span a percentage point at least, also with a single point."""
+    """Make an axis of accuracies at least one percentage point long, even for a single point."""
     low, high = getattr(ax.dataLim, f"interval{axis}")
     if high - low < span:
         middle = (low + high) / 2

@@ -1,4 +1,4 @@
-"""Accuracy and energy over T: rows of a table that differ in timesteps alone."""
+"""Accuracy and energy against T, for rows of a table that differ only in timesteps."""
 
 import json
 import re
@@ -27,17 +27,17 @@ from saformer.results.plots.points import (
 from saformer.results.tables import Row, Table
 from saformer.runs.identity import defining
 
-APART = 0.6  # of the least distance between two T: over so much the points of a T are set apart
+APART = 0.6  # width over which the points of one T are spread, as a share of the T spacing
 MARKS = "A line is one network, trained anew at each T."
 ASIDE = " Points of a T are set apart sideways."
 Lines = dict[str, list[Point]]
 
 
 def timesteps(table: Table) -> Figure:
-    """Test accuracy above estimated energy, over T, a column of panels for each dataset.
+    """Test accuracy (above) and estimated energy (below) against T; one column for each dataset.
 
     Raises:
-        SettingError: No rows differ in T alone, or what is shown does not compare.
+        SettingError: No rows differ only in T, or the energies are not comparable.
     """
     found = points(table)
     networks = _networks(table)
@@ -80,10 +80,10 @@ def timesteps(table: Table) -> Figure:
 
 
 def _networks(table: Table) -> dict[str, str]:
-    """The networks that stand in a table at several T, by their settings, with their names.
+    """Names of the networks that a table has at several T, by their settings.
 
     Raises:
-        SettingError: Two of one dataset are called the same.
+        SettingError: Two networks of one dataset have the same name.
     """
     steps: dict[str, set[int]] = {}
     firsts: dict[str, Row] = {}
@@ -115,13 +115,13 @@ def _networks(table: Table) -> dict[str, str]:
 
 
 def _same(config: dict[str, object]) -> str:
-    """All that defines a network and its training, but T."""
+    """All settings that define a network and its training, except T."""
     settings = {name: value for name, value in defining(config).items() if name != "timesteps"}
     return json.dumps(settings, sort_keys=True, default=str)
 
 
 def _without_t(name: str) -> str:
-    """A label or heading without its `T = 4`."""
+    """Remove a part such as `T = 4` from a label or heading."""
     return re.sub(r"[,:;]?\s*\bT\s*=\s*\d+", "", name).strip(" ,:;")
 
 
@@ -129,7 +129,7 @@ def _over_t(ax: Axes, lines: Lines, names: list[str], what: str, factor: float) 
     steps = sorted({point.timesteps for line in lines.values() for point in line})
     least = min((log2(b / a) for a, b in pairwise(steps)), default=1.0)
     for place, (name, line) in enumerate(lines.items()):
-        # Sideways by a factor, because the axis is logarithmic.
+        # Shift by a factor, because the axis is logarithmic.
         aside = 2 ** (APART * least * ((place + 0.5) / len(lines) - 0.5))
         cells = [getattr(point, what) for point in line]
         drawn = [(p, c) for p, c in zip(line, cells, strict=True) if c.values]
