@@ -194,7 +194,7 @@ def test_what_to_type_where_data_are_elsewhere(cli, hostile):
     code, _out, err = cli("eval", f"ckpt_path={hostile(there)}", *QUICK)
     assert (code, err) == (
         2,
-        "error: it is not known here where mine is: type dataset=OPTION, or dataset.root=FOLDER. "
+        "error: the folder of mine is not known: type dataset=OPTION, or dataset.root=FOLDER. "
         "It was trained with dataset.root=/far/cifar10\n",
     )
 

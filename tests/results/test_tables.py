@@ -211,7 +211,7 @@ def test_a_run_that_went_on_with_other_settings_is_not_counted(cli, outputs):
     rewrite(outputs / "2-SA" / "0" / "run.json", begun_otherwise)
     assert collect().rows[0].missing == [0]
     _, out, _ = cli("table", "mine.yaml", *SMALL)
-    said = "outputs/2-SA/0 was begun with optimizer.lr=0.5 and went on with optimizer.lr="
+    said = "outputs/2-SA/0 was started with optimizer.lr=0.5 and resumed with optimizer.lr="
     assert f"not counted: {said}" in out
 
 
@@ -390,7 +390,7 @@ def test_run_makes_what_is_missing(cli, outputs):
     assert not (folder / "results.json").exists()
     code, out, err = cli("table", "mine.yaml", *words, "--run", "--out", "made")
     assert code == 1
-    assert "[2/6] SAFormer_tiny, seed 1   goes on in outputs/killed" in out
+    assert "[2/6] SAFormer_tiny, seed 1   resumes in outputs/killed" in out
     assert len(err.splitlines()) == 3 and "no data, seed 2 failed with exit code 2" in err
     assert "made/logs/6.log" in err and "fetch cifar10" in Path("made/logs/6.log").read_text()
     assert json.loads((folder / "results.json").read_text())["epochs"] == 40

@@ -363,7 +363,7 @@ def test_two_processes_that_are_stopped_go_on_exactly(number):
         time.sleep(0.1)
     assert not Path("run/results.json").exists()
     done = train(*words, "hydra.run.dir=run")
-    assert done.returncode == 0 and "going on from run/checkpoints/last.ckpt" in done.stdout
+    assert done.returncode == 0 and "resuming from run/checkpoints/last.ckpt" in done.stdout
     assert metrics.read_bytes() == Path("whole/metrics.jsonl").read_bytes()
 
 

@@ -144,7 +144,7 @@ def test_a_file_system_without_locks_stops_no_training(cli, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", flock)
     code, out, err = cli("train", *RUN)
     assert (code, err) == (0, "")
-    assert "run cannot be locked (No locks available): start nothing else in it\n" in out
+    assert "run cannot be locked (No locks available): start no other run in it\n" in out
     assert Path("run/results.json").exists() and not Path("run/.lock").exists()
 
 

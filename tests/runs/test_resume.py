@@ -65,14 +65,14 @@ def test_a_signal_leaves_a_run_that_goes_on(cli, whole, number, code, word, when
     """Ctrl-C and SIGTERM: their exit codes, one line, and the same end after a second start."""
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     stopped, out, err = cli("train", *SHORT, signalled(number, **when))
-    assert "a start with hydra.run.dir=run goes on from here\n" in out
+    assert "to resume, start again with hydra.run.dir=run\n" in out
     assert (stopped, err) == (code, f"error: {word}\n")
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     assert not Path("run/results.json").exists()
     resumed, out, _err = cli("train", *SHORT)
     epoch = min(when["epoch"], 3)
     assert resumed == 0
-    assert f"going on from run/checkpoints/last.ckpt after epoch {epoch}\n" in out
+    assert f"resuming from run/checkpoints/last.ckpt after epoch {epoch}\n" in out
     assert outcome(Path()) == outcome(whole)
     assert len(json.loads(Path("run/run.json").read_text())["starts"]) == 2
 
@@ -118,7 +118,7 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(cli, whole, spoil
     code, out, _err = cli("train", *SHORT)
     assert code == 0
     assert (
-        "run/checkpoints/last.ckpt cannot be used: going on from run/checkpoints/previous.ckpt "
+        "run/checkpoints/last.ckpt cannot be used: resuming from run/checkpoints/previous.ckpt "
         "after epoch 2\n"
     ) in out
     (run / "checkpoints" / "last-1.ckpt").unlink()  # the damaged one was put aside
@@ -136,8 +136,8 @@ def test_a_folder_whose_checkpoints_are_all_damaged_is_left_alone(cli, whole):
     assert code == 2
     assert err == (
         "error: run/checkpoints/last.ckpt and run/checkpoints/previous.ckpt and "
-        "run/checkpoints/best.ckpt cannot be used, and there is no other checkpoint to go on from: "
-        "choose another folder with hydra.run.dir=...\n"
+        "run/checkpoints/best.ckpt cannot be used, and there is no other checkpoint to resume "
+        "from: choose another folder with hydra.run.dir=...\n"
     )
     assert {path: path.read_bytes() for path in run.glob("[!.]*/*")} == before
 
@@ -159,7 +159,7 @@ def test_a_finished_run_is_not_trained_again(cli, whole):
     before = {path: path.read_bytes() for path in run.glob("[!.]*") if path.suffix == ".json"}
     code, out, err = cli("train", *SHORT)
     assert (code, err) == (0, "")
-    assert out == "run run is done, and its results stand\n"
+    assert out == "run run is finished: its results are kept\n"
     assert {path: path.read_bytes() for path in before} == before
 
 

@@ -53,7 +53,7 @@ def test_an_option_goes_on_exactly(cli, tmp_path, monkeypatch, options):
     assert cli("train", *SHORT, *options, end)[0] == 143
     code, out, _err = cli("train", *SHORT, *options)
     assert code == 0
-    assert "going on from run/checkpoints/last.ckpt after epoch 1\n" in out
+    assert "resuming from run/checkpoints/last.ckpt after epoch 1\n" in out
     assert outcome(Path()) == outcome(tmp_path / "whole")
 
 
@@ -122,9 +122,9 @@ def test_a_run_from_another_checkpoint_goes_on_with_its_own(cli):
     assert cli(*command, end)[0] == 143
     code, out, _err = cli(*command)
     assert code == 0
-    assert "going on from run/checkpoints/last.ckpt after epoch 4" in out
+    assert "resuming from run/checkpoints/last.ckpt after epoch 4" in out
     code, out, _err = cli(*command)
-    assert (code, out) == (0, "run run is done, and its results stand\n")
+    assert (code, out) == (0, "run run is finished: its results are kept\n")
     assert len(Path("run/metrics.jsonl").read_text().splitlines()) == 5
 
 

@@ -203,5 +203,5 @@ def test_a_run_of_two_seeds_is_in_no_table():
     runs, remarks = find(Path())
     assert (runs, remarks) == (
         [],
-        ["not counted: run was begun with seed=1 and went on with seed=2"],
+        ["not counted: run was started with seed=1 and resumed with seed=2"],
     )

@@ -141,8 +141,10 @@ def test_a_job_that_is_told_to_end_goes_on_where_it_was(unbroken, notice):
     tell("scancel", f"--signal={notice}", job)
     wait_for(lambda: state(job) == "COMPLETED 1", log)
     said = log.read_text()
-    assert f"SIG{notice}: job {job} goes back to the queue" in said and "Traceback" not in said
-    assert re.search(r"going on from outputs/\S+/last.ckpt after epoch \d+", said)
+    assert (
+        f"SIG{notice}: job {job} is requeued, and will resume" in said and "Traceback" not in said
+    )
+    assert re.search(r"resuming from outputs/\S+/last.ckpt after epoch \d+", said)
     run = the_run()
     starts = json.loads((run / "run.json").read_text())["starts"]
     assert [start["slurm"].get("SLURM_RESTART_COUNT") for start in starts] == [None, "1"]

@@ -63,7 +63,7 @@ def test_a_failing_job_is_named_and_stops_no_other(cli):
     assert table.count("done") == 3 and table.count("failed") == 1  # one "done" is in the hint
     why = "model.dim must be divisible by 8 (the stem's first width), not 30"
     assert f"job 2: {why}   log sweep/1/train.log" in table
-    assert "hydra.sweep.dir=sweep goes on" in table
+    assert "hydra.sweep.dir=sweep: finished jobs are skipped" in table
     assert f"error: {why}" in Path("sweep/1/train.log").read_text()
     assert json.loads(Path("sweep/2/results.json").read_text())["status"] == "done"
 
@@ -169,7 +169,7 @@ def test_a_refused_job_shows_no_results_and_leaves_the_other_run_alone(cli):
     before = {path: path.read_bytes() for path in Path("sweep").glob("?/**/*") if path.is_file()}
     code, out, _ = cli("train", *QUICK, "-m", "seed=1")
     rows = [line.split("│") for line in out.splitlines() if line.startswith("│")]
-    assert code == 1 and "goes on" not in out
+    assert code == 1 and "to resume" not in out
     assert [[cell.strip() for cell in row[1:-1]] for row in rows] == [["1", "", "", "", "refused"]]
     assert "job 1: sweep/0 holds another run, with seed=0 where this one has seed=1" in out
     left = {path: path.read_bytes() for path in Path("sweep").glob("?/**/*") if path.is_file()}

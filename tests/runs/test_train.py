@@ -81,7 +81,7 @@ def test_the_same_folder_goes_on(train):
     assert train("run", "epochs=2", *constant)[0] == 0
     code, out, _err = train("run", "epochs=3", *constant)
     assert code == 0
-    assert "going on from" in out
+    assert "resuming from" in out
     assert Path("run/metrics.jsonl").read_bytes() == Path("whole/metrics.jsonl").read_bytes()
     assert len(json.loads(Path("run/run.json").read_text())["starts"]) == 2
 
@@ -91,7 +91,7 @@ def test_a_folder_of_another_run_is_left_alone(train):
     assert train("a", "callbacks=none")[0] == 0
     before = Path("a/metrics.jsonl").read_bytes()
     code, out, err = train("a", "callbacks=none")
-    assert (code, err) == (0, "") and "run a is done, and its results stand" in out
+    assert (code, err) == (0, "") and "run a is finished: its results are kept" in out
     code, _out, err = train("a", "callbacks=none", "optimizer.lr=0.5")
     assert code == 2 and err.count("\n") == 1
     assert "a holds another run, with optimizer.lr=" in err and "choose another folder" in err
@@ -133,7 +133,7 @@ def test_another_ones_checkpoint_is_evaluated_in_a_folder_of_ones_own(train, cli
     for command, left in (("eval", "eval-*.json"), ("energy", "energy-*/report.md")):
         code, out, err = cli(command, "ckpt_path=../run/checkpoints/best.ckpt")
         assert (code, err) == (0, "")
-        assert "../run cannot be written: what comes of it goes into the current folder" in out
+        assert "../run cannot be written: the result goes into the current folder" in out
         assert len(list(Path().glob(left))) == 1
     assert sorted(Path("../run").rglob("*")) == before
 

@@ -99,7 +99,7 @@ def test_a_wandb_that_breaks_down_does_not_end_the_run(tmp_path, monkeypatch):
             time.sleep(0.05)
         subprocess.run(["pkill", "-9", "-P", str(process.pid), "wandb-core"], check=True)
         assert process.wait(120) == 0
-    assert (tmp_path / "out").read_text().count("wandb has failed, and the run goes on") == 1
+    assert (tmp_path / "out").read_text().count("wandb has failed, and the run continues") == 1
     assert json.loads(Path("run/results.json").read_text())["epochs"] == 3
 
 

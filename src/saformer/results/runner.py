@@ -61,7 +61,7 @@ def _run(row: Row, seed: int, place: str, outputs: Path, log: Path) -> str | Non
     goes_on = row.goes_on(seed)
     if not goes_on:
         words.append(f"hydra.run.dir={new_run_dir(outputs)}")
-    where = f"goes on in {words[-1].partition('=')[2]}" if goes_on else f"log {shown(log)}"
+    where = f"resumes in {words[-1].partition('=')[2]}" if goes_on else f"log {shown(log)}"
     say(f"{place}   {where}")
     start = time.perf_counter()
     with log.open("w", encoding="utf-8") as file:

@@ -1,7 +1,7 @@
-"""Where a run's processes come from: names of runs, ranks, and Slurm's or torchrun's environment.
+"""The processes of a run: names of runs, ranks, and the environment of Slurm or torchrun.
 
-A run is trained by one process, or by several (ranks) that Lightning, torchrun or srun start. All
-of them must agree on the run's folder, and one of them speaks. Torch is imported only where needed.
+One process trains a run, or several (ranks) that Lightning, torchrun or srun start. All of them
+must use the same run folder, and only one of them prints. Torch is imported only where needed.
 """
 
 import functools
@@ -34,15 +34,15 @@ from saformer.runs.lock import handed_on
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 30.0  # seconds
-# Slurm's names for a shell on a node; what is typed there belongs together only within one srun.
+PATIENCE = 30.0  # seconds that other ranks wait before they print an error
+# Slurm's job names of an interactive shell on a node; there each srun is a run of its own.
 SHELLS = ("bash", "interactive")
 NAMING = (
     *("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_STEP_ID"),
     "TORCHELASTIC_RUN_ID",
 )
-# By these Slurm says that a job is about to end, and by these any run is asked to (Windows knows a
-# part of them).
+# NOTICES are the signals with which Slurm announces the end of a job; ENDINGS are all signals that
+# ask a run to end. Windows has only some of them.
 NOTICES = [s for s in signal.Signals if s.name in ("SIGTERM", "SIGUSR1", "SIGUSR2")]
 ENDINGS = [s for s in signal.Signals if s.name in ("SIGINT", "SIGHUP")] + NOTICES
 
@@ -51,13 +51,13 @@ ENDINGS = [s for s in signal.Signals if s.name in ("SIGINT", "SIGHUP")] + NOTICE
 def run_id() -> str:
     """Name of this process's run folder, the same in all ranks of a run.
 
-    In a batch job of Slurm: `<job>-<digest>`, for an array `<job>_<task>-<digest>`; the digest is
-    that of the command line. A requeued job finds its folder again, and several trainings in one
-    job have one each. Under `torchrun --rdzv-id=NAME`: `NAME-<digest>`, likewise. Else the time of
-    start and a random tail, which keeps apart two runs that start in the same second.
+    In a Slurm batch job it is `<job>-<digest>`, or `<job>_<task>-<digest>` for an array, with a
+    digest of the command line. So a requeued job finds its folder again, and several trainings in
+    one job have different folders. With `torchrun --rdzv-id=NAME` it is `NAME-<digest>`. Otherwise
+    it is the start time and a random suffix, because two runs may start in the same second.
 
     Raises:
-        SettingError: The environment names the run by something that is no name of a folder.
+        SettingError: A name from the environment cannot be the name of a folder.
     """
     environ = os.environ
     for variable in NAMING:
@@ -71,10 +71,10 @@ def run_id() -> str:
         return f"{job}-{_digest(sys.argv[1:])}"
     if "TORCHELASTIC_RUN_ID" in environ:
         name = environ["TORCHELASTIC_RUN_ID"]
-        # Without --rdzv-id torchrun takes this word, or draws a UUID.
+        # Without --rdzv-id, torchrun uses the word none or a random UUID.
         drawn = name == "none" or re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", name)
         return _agreed(now) if drawn else f"{name}-{_digest(sys.argv[1:])}"
-    if _srun_tasks() > 1:  # typed at a prompt: each srun is a run of its own
+    if _srun_tasks() > 1:  # in an interactive shell, each srun is a run of its own
         return f"{environ['SLURM_JOB_ID']}.{environ['SLURM_STEP_ID']}"
     return now
 
@@ -84,7 +84,7 @@ def _digest(words: Sequence[str]) -> str:
 
 
 def _agreed(proposal: str) -> str:
-    """The proposal of the first rank that comes to torchrun's store, also after its restarts."""
+    """Agree on the proposal of the rank that is first at torchrun's store, also after restarts."""
     from datetime import timedelta
 
     from torch.distributed import TCPStore
@@ -94,14 +94,15 @@ def _agreed(proposal: str) -> str:
     return bytes(store.compare_set("saformer/run_id", "", proposal)).decode()
 
 
-# On import, because the node of a sweep's job imports this and composes, and does nothing else.
+# Register on import: the node of a sweep's job only imports this module before it composes.
 OmegaConf.register_new_resolver("run_id", run_id, replace=True)
 
 
 def pin_sweep_folder(config: DictConfig) -> None:
-    """Make all jobs of a sweep go below the folder that this process sees.
+    """Fix the sweep folder, so that all jobs of a sweep write below the same folder.
 
-    Each job composes its configuration anew, on another node or with another `name`.
+    Each job composes its configuration again, maybe on another node or with another `name`, and
+    could otherwise get another folder.
 
     Args:
         config: The composed configuration with its `hydra` node; changed in place.
@@ -112,7 +113,7 @@ def pin_sweep_folder(config: DictConfig) -> None:
 
 
 def rank() -> int:
-    """Number of this process among those of its run."""
+    """Rank of this process in its run."""
     for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):  # torchrun, Lightning, srun
         if name in os.environ:
             return int(os.environ[name])
@@ -120,11 +121,11 @@ def rank() -> int:
 
 
 def speaks() -> bool:
-    """Whether an error of this process is to be told.
+    """Whether this process should print its error.
 
-    Before the ranks work together, all of one node make a mistake alike. So the others give the
-    first one time to tell it: what has started them ends them with it, and they get no further than
-    this. Later each has its own.
+    Before the ranks communicate, all ranks of a node fail with the same error. So the other ranks
+    wait here while the first one prints it; then the launcher usually kills them. Later, each rank
+    has its own error and prints it.
     """
     first = ("LOCAL_RANK", "SLURM_LOCALID")
     local = next((int(os.environ[name]) for name in first if name in os.environ), 0)
@@ -137,13 +138,13 @@ def speaks() -> bool:
 
 
 def prepare() -> None:
-    """Set up this process as one of its run: what Lightning must know, and who writes logs."""
+    """Set up this process as a rank of its run: environment of Lightning, and logging."""
     environ = os.environ
     if _srun_tasks() > 1:
-        # Lightning takes what is started below a shell on a node for a single process.
+        # Lightning ignores srun in an interactive shell, which it recognises by the job's name.
         if environ.get("SLURM_JOB_NAME") in SHELLS:
             environ["SLURM_JOB_NAME"] = "srun"
-        # Its own choice depends on the job alone: two srun at a time would meet at one port.
+        # Lightning derives its port only from the job, so two srun of a job would use the same one.
         step = (environ["SLURM_JOB_ID"], environ["SLURM_STEP_ID"])
         environ.setdefault("MASTER_PORT", str(15000 + int(_digest(step), 16) % 15000))
     if rank() > 0:
@@ -154,7 +155,7 @@ def prepare() -> None:
 
 
 def close_log_files() -> None:
-    """Write no log file from here on: Hydra's opens itself, and makes its file, when it is used."""
+    """Close all log files; Hydra's log handler would create its file at the first message."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         if isinstance(handler, logging.FileHandler):
@@ -163,16 +164,16 @@ def close_log_files() -> None:
 
 
 def require_processes(devices: int, nodes: int) -> None:
-    """Refuse a trainer that does not fit the processes that were started around it.
+    """Refuse a trainer whose number of processes differs from the number that was started.
 
-    Left alone it would wait for others for ever, or train the same run several times.
+    The trainer would wait for other processes forever, or train the same run several times.
 
     Args:
-        devices: Devices of the trainer on each node, a process for each.
+        devices: Devices of the trainer on each node, with one process each.
         nodes: Nodes of the trainer.
 
     Raises:
-        SettingError: Another number was started, or none of those that Slurm has reserved.
+        SettingError: Another number of processes was started, or srun was not used in a Slurm job.
     """
     environ, wanted = os.environ, devices * nodes
     if "TORCHELASTIC_RUN_ID" in environ:
@@ -180,7 +181,7 @@ def require_processes(devices: int, nodes: int) -> None:
     elif "SLURM_NTASKS" in environ and environ.get("SLURM_JOB_NAME") not in SHELLS:
         if "SLURM_STEP_ID" not in environ and wanted > 1:
             raise SettingError(
-                f"in a Slurm job the {wanted} processes of this run are started by srun: type srun "
+                f"in a Slurm job, srun must start the {wanted} processes of this run: type srun "
                 f"--ntasks-per-node={devices} before the command"
             )
         started, by = _srun_tasks(), "srun"
@@ -199,7 +200,7 @@ def require_processes(devices: int, nodes: int) -> None:
 
 
 def _srun_tasks() -> int:
-    """Processes that the srun around this one has started; 1 without srun."""
+    """Number of processes that srun has started for this run; 1 without srun."""
     environ = os.environ
     return int(environ.get("SLURM_STEP_NUM_TASKS", 1)) if "SLURM_STEP_ID" in environ else 1
 
@@ -210,10 +211,10 @@ def started_outside() -> bool:
 
 
 def require_alone() -> None:
-    """Refuse a multirun in each of several processes.
+    """Refuse a multirun that torchrun or srun started in several processes.
 
     Raises:
-        SettingError: torchrun or srun started them, and each would run the whole sweep.
+        SettingError: Several processes were started, so each would run the whole sweep.
     """
     if started_outside():
         raise SettingError(
@@ -228,22 +229,23 @@ def in_job() -> bool:
 
 
 def in_batch_job() -> bool:
-    """Whether this process belongs to a job that sbatch has queued, and that can be requeued."""
+    """Whether this process belongs to a job of sbatch, which can be requeued."""
     return os.environ.get("ENVIRONMENT") == "BATCH" and "SLURM_JOB_ID" in os.environ
 
 
 def heeds_notices() -> bool:
-    """Whether this process acts when Slurm says that the job ends.
+    """Whether this process acts on a notice of Slurm that the job ends.
 
-    Slurm tells all ranks; were the others to stop, the first could not leave the work they share.
+    Slurm notifies all ranks. Only the first rank acts in a batch job: if the other ranks stopped,
+    the first one would hang in their common communication.
     """
     return rank() == 0 or not in_batch_job()
 
 
 def hand_back(number: int) -> None:
-    """Give this job back to Slurm's queue: it starts again, and goes on from its last checkpoint.
+    """Requeue this Slurm job; it will start again and resume from its last checkpoint.
 
-    A job that was cancelled stays so; that is seen from its state, which is no longer RUNNING.
+    A job that the user cancelled is not requeued; its state is no longer RUNNING.
 
     Args:
         number: The signal that announced the end.
@@ -259,7 +261,7 @@ def hand_back(number: int) -> None:
     if answer.returncode:
         log.warning("%s: job %s is not requeued: %s", name, job, answer.stderr.strip())
     else:
-        log.warning("%s: job %s goes back to the queue, and on from its last checkpoint", name, job)
+        log.warning("%s: job %s is requeued, and will resume from its last checkpoint", name, job)
 
 
 def _slurm(*command: str) -> subprocess.CompletedProcess[str]:
@@ -270,32 +272,32 @@ def _slurm(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def refusal(error: BaseException) -> str | None:
-    """What Slurm has against the jobs of launcher=slurm, in one line; None for any other error."""
+    """One line on why Slurm refuses the jobs of launcher=slurm; None for any other error."""
     said = " ".join(str(error).split())
     if "Could not detect" in said and "srun" in said:
-        return "launcher=slurm finds no srun on this machine: start it where jobs are submitted"
+        return "launcher=slurm finds no srun on this machine: start it on a login node of Slurm"
     return said if type(error).__module__.startswith("submitit.") else None
 
 
 def needs_own_process(trainer: dict[str, Any]) -> bool:
     """Whether Lightning would start further processes for this job of a multirun.
 
-    They repeat the command line, which is that of the whole sweep, and a job that failed would
-    take the sweep with it.
+    Such processes repeat the command line, so they would start the whole sweep again. Also, a
+    failing job would end the sweep.
     """
     several = trainer.get("devices") not in (1, "1") or trainer.get("strategy", "auto") != "auto"
     return several and HydraConfig.get().mode is RunMode.MULTIRUN and not started_outside()
 
 
 def run_apart(folder: Path) -> None:
-    """Run this job of a multirun in a process of its own, as if it had been typed alone.
+    """Run this job of a multirun in its own process, like a single command.
 
     Args:
         folder: Folder of the job.
 
     Raises:
-        UserError: It failed; the message is its own.
-        KeyboardInterrupt: A signal ended it.
+        UserError: The process failed; the message is that of the process.
+        KeyboardInterrupt: A signal ended the process.
     """
     chosen = HydraConfig.get()
     words = [
@@ -306,7 +308,7 @@ def run_apart(folder: Path) -> None:
     command = [sys.executable, "-m", "saformer.cli", *words]
     lock, environ = handed_on()
     failure = ""
-    # In a session of its own, so that Ctrl-C comes to it once, from here.
+    # In a new session, so that only this process, and not the terminal, passes Ctrl-C to the child.
     with (
         subprocess.Popen(
             command,
@@ -321,14 +323,14 @@ def run_apart(folder: Path) -> None:
     ):
         assert child.stderr is not None
         for line in child.stderr:
-            if line.startswith("error: ") and not failure:  # is told by what catches it
+            if line.startswith("error: ") and not failure:  # the caller prints it
                 failure = line.removeprefix("error: ").rstrip()
                 continue
             if told := re.match(r"error in process \d+: (.*)", line):
                 failure = failure or told[1]
             sys.stderr.write(line)
     code = child.returncode
-    ended_by = -code if code < 0 else code - 128  # died of it, or answered it
+    ended_by = -code if code < 0 else code - 128  # a signal killed it, or it handled the signal
     if ended_by in ENDINGS:
         raise KeyboardInterrupt(ended_by)
     if code:
@@ -336,10 +338,10 @@ def run_apart(folder: Path) -> None:
 
 
 def interruption(error: KeyboardInterrupt) -> tuple[str, int]:
-    """What ended a run, in words, and the exit code of a shell for it.
+    """Describe what ended a run, and give the exit code that a shell uses for it.
 
     Args:
-        error: Its argument is the number of the signal; without one it was Ctrl-C.
+        error: Its argument is the number of the signal; without an argument it was Ctrl-C.
     """
     number = error.args[0] if error.args else signal.SIGINT
     words = (
@@ -350,7 +352,7 @@ def interruption(error: KeyboardInterrupt) -> tuple[str, int]:
 
 @contextmanager
 def _passed_on(child: subprocess.Popen[str]) -> Iterator[None]:
-    """Pass on to a child what asks this process to end."""
+    """Pass signals that ask this process to end on to a child process."""
 
     def pass_on(number: int, _: FrameType | None) -> None:
         child.send_signal(number)

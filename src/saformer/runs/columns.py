@@ -1,4 +1,4 @@
-"""What a table can show of a run: a new column is a new line in `COLUMNS`."""
+"""The columns that a table can show; to add a column, add a line to `COLUMNS`."""
 
 import math
 from collections.abc import Iterable
@@ -17,15 +17,15 @@ class Column:
     """One column.
 
     Args:
-        header: Its name; `{unit}` stands for the unit that fits its values.
+        header: Header; `{unit}` stands for the unit that fits the values.
         path: Keys of the value in results.json.
-        scale: Factor from there to the column's first unit.
-        decimals: Digits behind the point; None for three significant ones.
+        scale: Factor from results.json to the column's first unit.
+        decimals: Digits after the decimal point; None for three significant digits.
         units: Units with their factors, the largest first.
-        convention: Whether the number is under the energy convention of its run, which then stands
-            beside it.
-        spread: Whether it may differ between seeds.
-        published: Field of a published figure, where the column shows that and nothing of a run.
+        convention: Whether the value depends on the energy convention; the table then shows the
+            convention beside it.
+        spread: Whether the value may differ between seeds.
+        published: Field of a published figure, if the column shows this instead of a value of runs.
     """
 
     header: str
@@ -38,7 +38,7 @@ class Column:
     published: str | None = None
 
     def read(self, results: dict[str, Any]) -> float | None:
-        """The value in a run's results.json, None if it was not measured, or is no number."""
+        """The value in a run's results.json; None if it is missing or not a finite number."""
         value: Any = results
         for key in self.path:
             value = value.get(key) if isinstance(value, dict) else None
@@ -57,7 +57,7 @@ class Column:
         return (fitting or list(self.units.items())[-1:])[0]
 
     def digits(self, value: float) -> int:
-        """Digits behind the point that a value is shown with."""
+        """Number of digits to show after the decimal point."""
         if self.decimals is not None or value == 0:
             return self.decimals or 0
         return max(0, 2 - math.floor(math.log10(abs(value))))
@@ -91,10 +91,10 @@ COLUMNS = {
 
 
 def column(name: str) -> Column:
-    """The column of a name.
+    """The column of this name.
 
     Raises:
-        SettingError: There is none.
+        SettingError: There is no column of this name.
     """
     if name not in COLUMNS:
         near, known = suggest(name, COLUMNS), ", ".join(COLUMNS)

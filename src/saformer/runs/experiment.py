@@ -1,6 +1,6 @@
 """One run from start to end: seed, build, resume, fit, test, write results.
 
-The only module that knows all the rooms: data, models, training, callbacks and loggers.
+Only this module uses all the other packages: data, models, training, callbacks and loggers.
 """
 
 import json
@@ -55,30 +55,29 @@ log = logging.getLogger(__name__)
 
 
 def train(config: Config, run_dir: Path) -> float | tuple[float, ...]:
-    """Train, then test the best checkpoint; everything about the run lands in its folder.
+    """Train, then test the best checkpoint; all files of the run are written to its folder.
 
     Args:
         config: The run's settings.
         run_dir: Folder of the run.
 
     Returns:
-        The metrics named in `config.objective`, of the best epoch: what sweepers optimise.
+        The metrics named in `config.objective`, of the best epoch; sweepers optimise them.
 
     Raises:
-        UserError: Something in the settings, the data, the checkpoint or on the disk stands in
-            the way.
+        UserError: Settings, data, checkpoint or disk do not allow the run.
     """
     quiet()
     if is_done(run_dir, config):
         require_same_run(run_dir, config)
-        log.info("run %s is done, and its results stand", os.path.relpath(run_dir))
+        log.info("run %s is finished: its results are kept", os.path.relpath(run_dir))
         return objective(config.objective, run_dir)
     try:
         with stoppable():
             _train(config, run_dir)
     except KeyboardInterrupt:
         word = shell([f"hydra.run.dir={override(os.path.relpath(run_dir))}"])
-        log.info("a start with %s goes on from here", word)
+        log.info("to resume, start again with %s", word)
         raise
     return objective(config.objective, run_dir)
 
@@ -101,24 +100,24 @@ def _train(config: Config, run_dir: Path) -> None:
         trainer = _trainer(config, run_dir)
         if start is not None:
             require_average(*start, trainer)
-        # Not before: from here on there is a run of wandb for others to see.
+        # Create the logger only now: it starts a wandb run, which a refused run should not leave.
         trainer.logger = _logger(config, run_dir, saved)
         facts = {"data": data.describe(), "effective_batch": _effective_batch(config, trainer)}
         resume = start[0] if start else None
         put_aside(run_dir, resume)
         write_run_json(run_dir, sys.argv, config.seed, saved, extra=facts)
-        del start  # as large as the network, twice over
+        del start  # frees memory: it is twice as large as the network
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
         best = best_checkpoint(trainer)
         chosen = best.best_model_path if best is not None else None
         if chosen:
-            load_checkpoint(chosen)  # a damaged one would be tested, and its result believed
+            load_checkpoint(chosen)  # raises for a damaged file, whose test would mislead the user
         tested = trainer.test(
             module, data, ckpt_path=chosen or None, weights_only=True, verbose=False
         )
-        trainer.strategy.barrier()  # the first rank is still writing what all of them read
+        trainer.strategy.barrier()  # wait until the first rank has written what all ranks read
     except MisconfigurationException as error:
-        # Arguments of Trainer and callbacks are the user's; Lightning looks at some of them late.
+        # The user sets arguments of Trainer and callbacks, and Lightning checks some of them late.
         raise UserError(f"Lightning: {' '.join(str(error).split())}") from error
     finally:
         finish()
@@ -131,8 +130,8 @@ def evaluate(config: Config, checkpoint: dict[str, Any]) -> float:
     """Test a checkpoint and write `eval-<time>.json` beside its run.
 
     Args:
-        config: Settings of the run that wrote it, as changed on the command line.
-        checkpoint: What `load_checkpoint` read.
+        config: Settings of the run that wrote it, with changes from the command line.
+        checkpoint: Content of the checkpoint, from `load_checkpoint`.
 
     Returns:
         Test accuracy.
@@ -147,7 +146,7 @@ def evaluate(config: Config, checkpoint: dict[str, Any]) -> float:
         shown = "nowhere"
         try:
             shown = os.path.relpath(write_new_json(_beside_run(config, "eval"), record))
-        finally:  # what was measured is told, whether it can be written or not
+        finally:  # print the result even if it cannot be written
             _tell(scores, words, shown)
     return scores["test/top1"]
 
@@ -156,14 +155,14 @@ def report_energy(config: Config, checkpoint: dict[str, Any]) -> float:
     """Count a checkpoint on the whole test set; print, and write `energy-<time>/` beside its run.
 
     Args:
-        config: As of `evaluate`.
-        checkpoint: As of `evaluate`.
+        config: See `evaluate`.
+        checkpoint: See `evaluate`.
 
     Returns:
-        Energy of an image in mJ under the configured convention.
+        Energy per image in mJ under the configured convention.
 
     Raises:
-        UserError: As of `evaluate`, or the network cannot be counted.
+        UserError: See `evaluate`; or the network cannot be counted.
     """
     monitor = _energy_monitor(config, _beside_run(config, "energy"), new=True)
     scores, words = _test(config, checkpoint, _data(config, checkpoint), monitor)
@@ -181,16 +180,16 @@ def draw_spikes(
     """Draw firing rates, attention and spikes of a checkpoint, on the CPU and in float32.
 
     Args:
-        config: As of `evaluate`.
-        checkpoint: As of `evaluate`.
-        images: How many of the first test images.
-        out: Where to; by default `plots-<time>/` beside the run.
+        config: See `evaluate`.
+        checkpoint: See `evaluate`.
+        images: Number of test images to draw, from the first.
+        out: Folder of the figures; by default `plots-<time>/` beside the run.
 
     Returns:
-        The files.
+        Paths of the figures.
 
     Raises:
-        UserError: As of `evaluate`, or the test set has fewer images.
+        UserError: See `evaluate`; or the test set has fewer images.
     """
     data = _data(config, checkpoint)
     size = data.describe()["test"]["size"]
@@ -207,13 +206,13 @@ def draw_spikes(
 
 
 def _data(config: Config, checkpoint: dict[str, Any]) -> SpikingDataModule:
-    """The data of an evaluation; a model is not tested on what it was trained on."""
+    """The data of an evaluation; refuse a test set that differs from that of the training."""
     root = saved_config(checkpoint)["dataset"].get("root")
     there = f"dataset.root={root}" if str(root).isprintable() else "another dataset.root"
     unknown = config.dataset.name not in options("dataset")
     if unknown and root is not None and config.dataset.root is None:
         raise SettingError(
-            f"it is not known here where {config.dataset.name} is: type dataset=OPTION, or "
+            f"the folder of {config.dataset.name} is not known: type dataset=OPTION, or "
             f"dataset.root=FOLDER. It was trained with {there}"
         )
     data = SpikingDataModule(config.dataset, config.augment, config.seed, config.timesteps)
@@ -233,7 +232,7 @@ def _data(config: Config, checkpoint: dict[str, Any]) -> SpikingDataModule:
 def _test(
     config: Config, checkpoint: dict[str, Any], data: SpikingDataModule, *callbacks: Callback
 ) -> tuple[dict[str, float], list[str]]:
-    """Scores of a checkpoint on the test images, and words if it is silent."""
+    """Scores of a checkpoint on the test images, and warnings if the network hardly fires."""
     quiet()
     path = config.ckpt_path or ""
     pl.seed_everything(config.seed, workers=True, verbose=False)
@@ -252,27 +251,27 @@ def _test(
 
 
 def _scores(tested: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """What `Trainer.test` measured."""
+    """The scores that `Trainer.test` measured."""
     if not tested:
         raise UserError("no test batch ran, so there is no result: drop trainer.limit_test_batches")
     return {name: float(value) for name, value in tested[0].items()}
 
 
 def _tell(scores: Mapping[str, float], words: list[str], place: str) -> None:
-    """The last line of a command that tested a network."""
-    but = "".join(f", but {one}" for one in words)
+    """Log the last line of a command that tested a network."""
+    but = "".join(f", but {warning}" for warning in words)
     log.info("test acc %.2f %%%s   %s", 100 * scores["test/top1"], but, place)
 
 
 def _beside_run(config: Config, what: str) -> Path:
-    """A name for a result on a checkpoint, in the folder of its run; here if that is not ours.
+    """A path for a result on a checkpoint: in the folder of its run, or else in the current folder.
 
-    Others' checkpoints are often read from a folder that nobody else may write.
+    Checkpoints of other users are often in a folder that we may only read.
     """
     path = Path(config.ckpt_path or "")
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     if not os.access(folder, os.W_OK):
-        log.warning("%s cannot be written: what comes of it goes into the current folder", folder)
+        log.warning("%s cannot be written: the result goes into the current folder", folder)
         folder = Path()
     return with_time(folder / what)
 
@@ -290,10 +289,10 @@ def _energy_monitor(config: Config, folder: Path, new: bool = False) -> EnergyMo
 
 
 def objective(names: list[str], run_dir: Path) -> float | tuple[float, ...]:
-    """Metrics of the epoch that was tested, as they were written; NaN if it was not validated."""
+    """Validation metrics of the tested epoch from results.json; NaN if it was not validated."""
     best = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))["best"]
     if best is None:
-        log.warning("the epoch that was tested was not validated, so there is no objective")
+        log.warning("the tested epoch was not validated, so there is no objective")
         best = dict.fromkeys(names, nan)
     for name in names:
         if name not in best:
@@ -304,7 +303,7 @@ def objective(names: list[str], run_dir: Path) -> float | tuple[float, ...]:
 
 
 def describe(module: SAFormerModule) -> str:
-    """The network in one line."""
+    """Describe the network in one line."""
     config = module.config
     params = sum(p.numel() for p in module.backbone.parameters())
     return (
@@ -314,7 +313,7 @@ def describe(module: SAFormerModule) -> str:
 
 
 def _logger(config: Config, run_dir: Path, saved: dict[str, Any]) -> Logger | None:
-    """One of ours by `logger.kind`, or any other Lightning logger by `logger._target_`."""
+    """Build our logger of `logger.kind`, or any other Lightning logger from `logger._target_`."""
     if "_target_" in config.logger:
         return build("logger", config.logger, Logger)  # type: ignore[type-abstract]
     return build_logger(
@@ -328,23 +327,23 @@ def _logger(config: Config, run_dir: Path, saved: dict[str, Any]) -> Logger | No
 
 
 def _trainer(config: Config, run_dir: Path) -> pl.Trainer:
-    callbacks: list[Callback] = [FreshStatistics()]  # before what averages or keeps the statistics
+    callbacks: list[Callback] = [FreshStatistics()]  # before callbacks that average or save them
     for name, node in config.callbacks.items():
         if isinstance(node, dict) and str(node.get("_target_")).endswith("Checkpoint"):
             node.setdefault("dirpath", str(run_dir / "checkpoints"))
         callbacks.append(build(f"callbacks.{name}", node, Callback))
-    if config.energy.enabled:  # first, so that others can monitor what it logs
+    if config.energy.enabled:  # first, so that other callbacks can monitor its metrics
         callbacks.insert(0, _energy_monitor(config, run_dir / "energy"))
     callbacks += [ExactResume(config.seed), ResultsWriter(run_dir)]
-    if config.callbacks:  # and not callbacks=none, which leaves what a run cannot do without
-        callbacks.append(SpikeFigures(run_dir / "plots"))  # last: the results stand already
+    if config.callbacks:  # callbacks=none keeps only the callbacks that every run needs
+        callbacks.append(SpikeFigures(run_dir / "plots"))  # last, after the results are written
     trainer = _build_trainer(
         config,
         callbacks,
         logger=False,
         default_root_dir=run_dir,
-        # Lightning would add one of its own where none was asked for.
-        enable_checkpointing=any(isinstance(one, Checkpoint) for one in callbacks),
+        # If no checkpoint callback is configured, Lightning must not add its own.
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         enable_model_summary=False,
     )
     trainer.strategy.checkpoint_io = WholeCheckpointIO()
@@ -354,7 +353,7 @@ def _trainer(config: Config, run_dir: Path) -> pl.Trainer:
 def _build_trainer(config: Config, callbacks: list[Callback], **arguments: Any) -> pl.Trainer:
     gpu = config.trainer.get("accelerator") != "cpu" and torch.cuda.is_available()
     if config.trainer.get("sync_batchnorm") and not gpu:
-        log.warning("sync_batchnorm is for GPUs: each process normalises by its own images")
+        log.warning("sync_batchnorm needs GPUs: each process normalises with its own images")
         arguments["sync_batchnorm"] = False
     if not gpu and "bf16" in str(config.trainer.get("precision")) and not _computes_bf16():
         log.warning(
@@ -369,22 +368,30 @@ def _build_trainer(config: Config, callbacks: list[Callback], **arguments: Any) 
 
 
 def _computes_bf16() -> bool:
-    """Whether the CPU has instructions for bf16; yes where PyTorch is too old to say."""
+    """Whether the CPU has instructions for bf16; true if PyTorch is too old to tell."""
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     names = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
     return not able or any(able.get(name, False) for name in names)
 
 
 def _effective_batch(config: Config, trainer: pl.Trainer) -> int:
-    """Images of one optimizer step; says so if the learning rate was found with another number."""
-    each, devices = config.dataset.batch_size, trainer.world_size
+    """Images of one optimizer step; warn if the learning rate was tuned for another number."""
+    per_device, devices = config.dataset.batch_size, trainer.world_size
     accumulated = trainer.accumulate_grad_batches
-    effective, intended = each * devices * accumulated, config.optimizer.lr_batch
+    effective, intended = per_device * devices * accumulated, config.optimizer.lr_batch
     if intended not in (None, effective) and trainer.is_global_zero:
         log.warning(
             "optimizer.lr=%g belongs to an effective batch of %d (optimizer.lr_batch), and this "
             "run's is %d: dataset.batch_size=%d x %d devices x trainer.accumulate_grad_batches=%d. "
             "Change one of these, or choose optimizer.lr and set optimizer.lr_batch=%d",
-            *(config.optimizer.lr, intended, effective, each, devices, accumulated, effective),
+            *(
+                config.optimizer.lr,
+                intended,
+                effective,
+                per_device,
+                devices,
+                accumulated,
+                effective,
+            ),
         )
     return effective

@@ -1,4 +1,4 @@
-"""Read run folders: one pass over `outputs/`, JSON only, so that hundreds of runs take no time."""
+"""Read run folders in one pass over `outputs/`; only JSON is read, so hundreds of runs are fast."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from saformer.runs.lock import holder
 
 
 class Changed(Exception):
-    """A run that is two experiments, one after the other."""
+    """A run was resumed with other settings, so that it is two experiments."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,12 @@ class Run:
     """One run folder.
 
     Args:
-        folder: Where it is.
-        config: All its settings as plain values.
-        settings: Those that make it what it is, from `defining`.
-        started: When it was started the last time, as ISO text.
-        code: Commit it ran on, marked where the code was changed; None if unknown.
-        results: Its results.json; None if it was cut off, or is not at its end.
+        folder: Path of the folder.
+        config: All settings as plain values.
+        settings: The settings that define the experiment, from `defining`.
+        started: Time of the last start, as ISO text.
+        code: Commit of the code, with a note if the code was changed; None if unknown.
+        results: Content of results.json; None if the run is not finished.
     """
 
     folder: Path
@@ -40,16 +40,16 @@ class Run:
         return int(self.config["seed"])
 
     def goes_on(self) -> bool:
-        """Whether a training that is started in this folder goes on from it."""
+        """Whether a training that is started in this folder can resume this run."""
         last = self.folder / "checkpoints" / "last.ckpt"
         return last.is_file() or not (self.folder / "metrics.jsonl").exists()
 
     def holder(self) -> str | None:
-        """The process that trains it now, in words; None if none does, or it cannot be known."""
+        """Description of the process that trains it now; None if there is none, or if unknown."""
         return holder(self.folder) if self.results is None else None
 
     def epochs_done(self) -> int:
-        """Epochs whose metrics were written."""
+        """Number of epochs whose metrics were written."""
         try:
             return len((self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
         except OSError:
@@ -57,7 +57,7 @@ class Run:
 
 
 def find(outputs: Path) -> tuple[list[Run], list[str]]:
-    """Every run below a folder, in the order of their names.
+    """Find all runs below a folder, sorted by name.
 
     Returns:
         The runs, and one line for each folder that cannot be used.
@@ -67,7 +67,7 @@ def find(outputs: Path) -> tuple[list[Run], list[str]]:
         if "run.json" not in files:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             continue
-        folders.clear()  # a run has no runs in it
+        folders.clear()  # a run folder contains no other runs
         try:
             runs.append(_read(Path(parent)))
         except Changed as error:
@@ -78,25 +78,26 @@ def find(outputs: Path) -> tuple[list[Run], list[str]]:
 
 
 def shown(path: str | Path) -> str:
-    """A path as it is typed from here."""
+    """A path relative to the current folder, as a user would type it."""
     return os.path.relpath(path)
 
 
 def _read(folder: Path) -> Run:
-    """A run folder.
+    """Read a run folder.
 
     Raises:
-        Changed: It went on with other settings.
+        Changed: The run was resumed with other settings.
         ValueError, KeyError, IndexError, TypeError, AttributeError: Its run.json is damaged.
     """
     starts = json.loads((folder / "run.json").read_text(encoding="utf-8"))["starts"]
-    settings = [defining(one["config"], one.get("effective_batch")) for one in starts]
-    known = [
-        own | {"seed": one["config"]["seed"]} for own, one in zip(settings, starts, strict=True)
+    settings = [defining(record["config"], record.get("effective_batch")) for record in starts]
+    with_seed = [
+        defined | {"seed": record["config"]["seed"]}
+        for defined, record in zip(settings, starts, strict=True)
     ]
-    for before in known[:-1]:
-        for name, (first, then) in differences(before, known[-1]).items():
-            raise Changed(f"was begun with {name}={first} and went on with {name}={then}")
+    for before in with_seed[:-1]:
+        for name, (first, then) in differences(before, with_seed[-1]).items():
+            raise Changed(f"was started with {name}={first} and resumed with {name}={then}")
     start = starts[-1]
     config, git = start["config"], start["git"]
     int(config["seed"]), int(config["timesteps"])
@@ -112,7 +113,7 @@ def _read(folder: Path) -> Run:
 
 
 def done_results(folder: Path) -> dict[str, Any] | None:
-    """The results.json of a run that came to its end; None of any other."""
+    """Content of results.json if the run is finished, otherwise None."""
     try:
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

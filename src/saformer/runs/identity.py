@@ -1,7 +1,8 @@
-"""Which settings make two runs the same experiment.
+"""Decide from their settings whether two runs are the same experiment.
 
-Every setting counts, but for those of place and speed, which change no result beyond rounding. So a
-run belongs to a row by what it was trained with, whatever its folder, its command or its machine.
+All settings count except those of places and speed, which change results only by rounding. So the
+training settings decide to which row of a table a run belongs; its folder, command and machine do
+not matter.
 """
 
 from typing import Any
@@ -10,42 +11,42 @@ from saformer.config.schema import defaults
 from saformer.dotted import covers, leaves
 
 FREE = (
-    # Names, and places of files. A row is found by its seed apart from the rest.
+    # Names, and places of files. The seed is compared separately.
     *("name", "model.name", "seed", "ckpt_path", "data_dir", "dataset.root", "dataset.cache_dir"),
-    # How fast it goes.
+    # Speed.
     *("compile", "memory", "neuron.backend", "dataset.eval_batch_size", "dataset.num_workers"),
     *("dataset.device_resident", "trainer.accelerator", "trainer.strategy"),
     *("trainer.deterministic", "trainer.inference_mode", "trainer.num_sanity_val_steps"),
-    # What an optimizer step adds up; the product of these is compared instead: effective_batch.
+    # The images of an optimizer step are compared as the product of these: effective_batch.
     *("trainer.devices", "trainer.num_nodes", "trainer.accumulate_grad_batches"),
-    # What is shown and counted beside the training.
+    # What is shown and counted besides the training.
     *("logger", "objective", "energy", "trainer.log_every_n_steps"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary"),
 )
-"""Settings, alone or with all below them, in which the runs of a row may differ."""
+"""Settings in which the runs of a row may differ; a group stands for all settings in it."""
 
 SAME = ("trainer.precision", "energy.convention")
-"""Free to choose for a row, but numbers of one row never mix two of them."""
+"""Settings that a row may leave open, but that must be equal for all runs of the row."""
 
 
 def defining(config: dict[str, Any], effective_batch: int | None = None) -> dict[str, Any]:
-    """The settings that make a run what it is, and those of `SAME`.
+    """The settings that define an experiment, and those of `SAME`.
 
     Args:
         config: All settings as plain values.
-        effective_batch: Images of an optimizer step, if it is known; computed otherwise.
+        effective_batch: Images of an optimizer step; None computes it from the settings.
     """
-    every = leaves(defaults()) | leaves(config)
-    # A default of a whole node, `dataset.events: null`, says nothing where the node is there.
-    nodes = {name.rpartition(".")[0] for name in every}
-    kept = {
+    all_settings = leaves(defaults()) | leaves(config)
+    # Drop the default of a whole group, such as `dataset.events: null`, if the group has settings.
+    groups = {name.rpartition(".")[0] for name in all_settings}
+    defined = {
         name: _without_place(value)
-        for name, value in every.items()
-        if name not in nodes and (name in SAME or not covers(FREE, name))
+        for name, value in all_settings.items()
+        if name not in groups and (name in SAME or not covers(FREE, name))
     }
-    if kept.get("trainer.max_epochs") == kept.get("epochs"):  # ${epochs}: one setting, not two
-        kept.pop("trainer.max_epochs", None)
-    return kept | {"effective_batch": effective_batch or _effective_batch(every)}
+    if defined.get("trainer.max_epochs") == defined.get("epochs"):  # it is ${epochs}, so the same
+        defined.pop("trainer.max_epochs", None)
+    return defined | {"effective_batch": effective_batch or _effective_batch(all_settings)}
 
 
 def wanted(config: dict[str, Any], words: list[str]) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def wanted(config: dict[str, Any], words: list[str]) -> dict[str, Any]:
 
     Args:
         config: Configuration of the row as plain values.
-        words: Overrides that make it; what they say of `SAME` is asked for too.
+        words: Overrides of the row; a setting of `SAME` is required only if they set it.
     """
     typed = [word.lstrip("+~").partition("=")[0] for word in words]
     settings = defining(config)
@@ -62,27 +63,27 @@ def wanted(config: dict[str, Any], words: list[str]) -> dict[str, Any]:
 
 
 def differences(asked: dict[str, Any], found: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Settings in which a run is not what is asked for, with both values; None: it is not there.
+    """Settings in which a run differs from the required ones, as (required, found).
 
-    An effective batch that cannot be known, because devices are counted when a run starts, differs
-    from none.
+    A value is None if the setting is missing. An effective batch can be unknown, because devices
+    are counted when a run starts; an unknown one counts as equal to any.
     """
     unlike = {}
     for name in {**asked, **found}:
-        one, other = asked.get(name), found.get(name)
+        required, actual = asked.get(name), found.get(name)
         left_open = name in SAME and name not in asked
-        unknown = name == "effective_batch" and None in (one, other)
-        if one != other and not left_open and not unknown:
-            unlike[name] = (one, other)
+        unknown = name == "effective_batch" and None in (required, actual)
+        if required != actual and not left_open and not unknown:
+            unlike[name] = (required, actual)
     return unlike
 
 
 def _without_place(value: Any) -> Any:
-    """A value in which a class of this package has its name alone: where it stands may change."""
+    """Shorten class paths of this package to the class name, because classes may move."""
     if isinstance(value, list):
-        return [_without_place(one) for one in value]
+        return [_without_place(inner) for inner in value]
     if isinstance(value, dict):
-        return {key: _without_place(one) for key, one in value.items()}
+        return {key: _without_place(inner) for key, inner in value.items()}
     ours = isinstance(value, str) and value.startswith("saformer.")
     return value.rpartition(".")[2] if ours else value
 

@@ -1,12 +1,12 @@
-"""One process at a time in a folder.
+"""Allow only one process at a time to use a folder.
 
-The lock is a `flock` on the file `.lock` there. The kernel drops it with the process that holds it,
-whatever ended that, and a file server with its machine: what the dead leave stands in nobody's way.
-What the file says is for people.
+The lock is a `flock` on the file `.lock` in the folder. The kernel releases it when the process
+ends, for any reason, and a file server releases it when the machine dies. So a dead process never
+blocks a folder. The text in the file is only for people.
 
-filelock is not used, because its older versions empty the file on every try, its newer ones take a
-file for a lock where there is no flock, which a kill leaves behind, and none gives a lock to a
-child.
+We do not use the package filelock for three reasons: its older versions empty the file on every
+try; its newer ones use the mere existence of a file as the lock where there is no flock, and this
+file remains after a kill; and no version can pass a lock to a child process.
 """
 
 import errno
@@ -28,15 +28,15 @@ if sys.platform != "win32":
 log = logging.getLogger(__name__)
 
 NAME = ".lock"
-INHERITED = "SAFORMER_LOCK"  # tells a child which of its descriptors holds the lock of its parent
-PATIENCE = 0.2  # seconds: who only looks holds the lock for a moment
-LEASE = 180.0  # seconds after which a file server has dropped the lock of a machine that died
+INHERITED = "SAFORMER_LOCK"  # tells a child process which descriptor holds its parent's lock
+PATIENCE = 0.2  # seconds to retry, because `holder` locks the file for a moment
+LEASE = 180.0  # seconds after which a file server has released the lock of a dead machine
 
 _held: set[int] = set()
 
 
 def _let_go() -> None:
-    """Close what a fork brings: a worker of a loader may live longer than the process it is of."""
+    """Close inherited locks after a fork, because a data worker may outlive its parent process."""
     while _held:
         os.close(_held.pop())
 
@@ -47,17 +47,17 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def held(folder: Path, name: str = NAME) -> Iterator[None]:
-    """Hold a folder; where the file system has no locks, say so and go on.
+    """Lock a folder; if the file system has no locks, warn and continue without one.
 
     Args:
         folder: The folder.
-        name: Of the file in it; another one is another lock.
+        name: Name of the lock file; another name is another lock.
 
     Raises:
-        InUseError: Another process holds it. Nothing was changed.
-        OSError: The file cannot be made.
+        InUseError: Another process holds the lock. Nothing was changed.
+        OSError: The file cannot be created.
     """
-    if INHERITED in os.environ:  # until this process ends, and the parent removes the file
+    if INHERITED in os.environ:  # keep it until this process ends; the parent removes the file
         _held.add(int(os.environ.pop(INHERITED)))
         yield
         return
@@ -78,19 +78,19 @@ def held(folder: Path, name: str = NAME) -> Iterator[None]:
 
 
 def handed_on() -> tuple[tuple[int, ...], dict[str, str]]:
-    """What gives a child the lock that this process holds, so that it lasts as long as either.
+    """What a child process needs to share this lock, which is then held until both have ended.
 
     Returns:
-        The descriptors to pass to it, and its environment.
+        The file descriptors to pass to the child, and its environment.
     """
-    own = next(iter(_held), None)
-    if own is None:  # where there are no locks
+    descriptor = next(iter(_held), None)
+    if descriptor is None:  # the file system has no locks
         return (), dict(os.environ)
-    return (own,), os.environ | {INHERITED: str(own)}
+    return (descriptor,), os.environ | {INHERITED: str(descriptor)}
 
 
 def holder(folder: Path, name: str = NAME) -> str | None:
-    """Who holds a folder, in words; None if nobody does, or that cannot be known."""
+    """Description of the process that holds a folder; None if there is none, or if unknown."""
     try:
         descriptor = os.open(folder / name, os.O_RDONLY)
     except OSError:
@@ -104,7 +104,7 @@ def holder(folder: Path, name: str = NAME) -> str | None:
 
 
 def _take(path: Path) -> int | None:
-    """A descriptor that holds the lock; None where there are no locks."""
+    """Take the lock and return its descriptor; None if the file system has no locks."""
     shown, begin = os.path.relpath(path.parent), time.monotonic()
     patience = PATIENCE
     while True:
@@ -114,18 +114,18 @@ def _take(path: Path) -> int | None:
             free = _locked(descriptor)
         except OSError as error:
             os.close(descriptor)
-            if made:  # and not by somebody whose system has locks
+            if made:  # we created it; otherwise it may be the lock of a machine that has locks
                 path.unlink(missing_ok=True)
             why = error.strerror
-            log.warning("%s cannot be locked (%s): start nothing else in it", shown, why)
+            log.warning("%s cannot be locked (%s): start no other run in it", shown, why)
             return None
-        if free and _is_named(path, descriptor):  # else who held it removed the file meanwhile
+        if free and _is_named(path, descriptor):  # the previous holder may have removed the file
             _sign(descriptor)
             return descriptor
         who = _signature(descriptor)
         os.close(descriptor)
         if not free and "SLURM_RESTART_COUNT" in os.environ and patience < LEASE:
-            patience = LEASE  # a job that starts again may meet the lock of its dead self
+            patience = LEASE  # after a requeue, the lock of the job's own dead process may remain
             log.warning("%s is in use by %s: waiting up to %.0f s for its end", shown, who, LEASE)
         if not free and time.monotonic() > begin + patience:
             raise InUseError(
@@ -136,24 +136,24 @@ def _take(path: Path) -> int | None:
 
 
 def _locked(descriptor: int, shared: bool = False) -> bool:
-    """Whether an open file could be locked.
+    """Try to lock an open file; return whether it worked.
 
     Raises:
-        OSError: There are no locks on its file system, or on this one.
+        OSError: The file system or the operating system has no locks.
     """
     if sys.platform == "win32":
         raise OSError(errno.ENOSYS, "no flock on Windows")
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):  # the latter where flock is emulated
+        if error.errno in (errno.EAGAIN, errno.EACCES):  # EACCES on systems that emulate flock
             return False
         raise
     return True
 
 
 def _is_named(path: Path, descriptor: int) -> bool:
-    """Whether an open file is the one of that name."""
+    """Whether an open file is still the file at this path."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
@@ -161,16 +161,16 @@ def _is_named(path: Path, descriptor: int) -> bool:
 
 
 def _sign(descriptor: int) -> None:
-    """Write into a file who holds it; a full disk keeps nobody from holding it."""
+    """Write a description of this process into the lock file; a full disk is no error."""
     now = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
     words = f"process {os.getpid()} on {platform.node()} since {now}".encode()
     with suppress(OSError):
         os.pwrite(descriptor, words, 0)
-        os.ftruncate(descriptor, len(words))  # one that was killed may have left more
+        os.ftruncate(descriptor, len(words))  # an earlier process may have left a longer text
 
 
 def _signature(descriptor: int) -> str:
     try:
         return os.pread(descriptor, 1000, 0).decode(errors="replace") or "another process"
-    except OSError:  # where a lock keeps readers out
+    except OSError:  # on some systems a locked file cannot be read
         return "another process"

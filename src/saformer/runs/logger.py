@@ -1,7 +1,7 @@
 """The logger of a run: Weights & Biases, a CSV file, or none.
 
-Weights & Biases must never stop a run nor ask anything: without a login or without a network the
-run is logged offline, and one line says how to upload it.
+Weights & Biases must never stop a run or ask a question. Without a login or a network, the run is
+logged offline, and one line tells the user how to upload it.
 """
 
 import functools
@@ -30,9 +30,9 @@ KINDS = ("wandb", "csv", "none")
 NAMES = ("project", "group", "name", "id")
 WANDB_MODES = ("online", "offline", "disabled")
 FINISH_SECONDS = 60
-"""How long the end of a run waits for a server that is gone; wandb itself waits for ever."""
+"""How long the end of a run waits for a dead server; by default wandb waits forever."""
 TEARDOWN_SECONDS = 20
-"""How long the start of a run waits for the process of a wandb that could not log in."""
+"""How long the start of a run waits for the end of a wandb process that could not log in."""
 
 
 def build_logger(
@@ -50,15 +50,15 @@ def build_logger(
             `log_model`.
         run_dir: Folder of the run; it must exist.
         run_name: Name of the run in the table of runs.
-        group: Runs that belong together.
-        tags: Words to filter runs by.
+        group: Name of the group of runs.
+        tags: Tags with which users filter runs.
         config_to_log: All settings as plain values.
 
     Returns:
-        What `Trainer.logger` takes; None is no logger.
+        The value for `Trainer.logger`; None is no logger.
 
     Raises:
-        SettingError: The settings of the logger, or WANDB_MODE, cannot work.
+        SettingError: The settings of the logger, or WANDB_MODE, are invalid.
     """
     options = dict(config)
     kind = options.pop("kind", None)
@@ -68,7 +68,7 @@ def build_logger(
     if kind == "none":
         return None
     if kind == "csv":
-        # A numbered folder for each start: with a fixed one a resumed run deletes its own past.
+        # Use a numbered folder for each start: in a fixed one, a resumed run would delete its past.
         csv = CSVLogger(run_dir, name="csv")
         csv.log_hyperparams(config_to_log)
         return csv
@@ -78,16 +78,16 @@ def build_logger(
         if isinstance(options.get(name), str):
             require_name(f"logger.{name}", options[name])
     if getattr(rank_zero_only, "rank", 0) != 0:
-        return WandbLogger(save_dir=run_dir)  # never logs
+        return WandbLogger(save_dir=run_dir)  # it never logs: only the first rank does
     return _PatientLogger(
         experiment=_start_wandb(run_dir, options), save_dir=run_dir, log_model=log_model
     )
 
 
 def finish() -> None:
-    """End the wandb run, if there is one, so that the next job of this process gets its own.
+    """End the wandb run, if there is one, so that the next job of this process gets a new run.
 
-    Belongs into a `finally` block: the run is marked as failed while an exception passes by.
+    Call it in a `finally` block: if an exception is being raised, it marks the run as failed.
     """
     wandb = sys.modules.get("wandb")
     if wandb is None or wandb.run is None:
@@ -95,12 +95,12 @@ def finish() -> None:
     code = int(sys.exc_info()[0] is not None)
     try:
         wandb.finish(exit_code=code)
-    except Exception as error:  # whatever it is: the run is over, and its results are written
+    except Exception as error:  # any error: the run is over, and its results are written
         log.warning("wandb could not end its run (%s)", error or type(error).__name__)
 
 
 def _or_give_up(method: Callable[..., None]) -> Callable[..., None]:
-    """A method of a logger that is not called again once it has failed."""
+    """Wrap a method of the logger, so that no method is called after the first failure."""
 
     @functools.wraps(method)
     def call(self: "_PatientLogger", *args: Any, **kwargs: Any) -> None:
@@ -108,18 +108,18 @@ def _or_give_up(method: Callable[..., None]) -> Callable[..., None]:
             return
         try:
             method(self, *args, **kwargs)
-        except Exception as error:  # of wandb's process, its connection, its disk, ...
+        except Exception as error:  # its process, its connection, its disk, ...
             self.gone = True
-            log.warning("wandb has failed, and the run goes on without it: %r", error)
+            log.warning("wandb has failed, and the run continues without it: %r", error)
 
     return call
 
 
 class _PatientLogger(WandbLogger):
-    """Lightning's WandbLogger, except that a wandb that breaks down does not break the training."""
+    """Lightning's WandbLogger, except that a failure of wandb does not stop the training."""
 
     gone = False
-    """Whether it has broken down."""
+    """Whether wandb has failed."""
     log_metrics = _or_give_up(WandbLogger.log_metrics)
     log_table = _or_give_up(WandbLogger.log_table)
     log_image = _or_give_up(WandbLogger.log_image)
@@ -128,10 +128,10 @@ class _PatientLogger(WandbLogger):
 
 
 def _let_go() -> None:
-    """Give up the process of a wandb that could not log in, and that still holds the run's id.
+    """End the wandb process that could not log in, because it still holds the run's id.
 
-    It may miss that it is to end: it ends with this process at the latest, and wandb, which would
-    wait for it for ever, begins another one.
+    The process may ignore the request; then it ends with this process. wandb would wait for it
+    forever, so we wait only `TEARDOWN_SECONDS`; wandb then starts a new process.
     """
     import wandb
 
@@ -147,17 +147,17 @@ def _let_go() -> None:
 def _start_wandb(run_dir: Path, options: dict[str, Any]) -> Any:
     """Start a wandb run, online if possible.
 
-    Lightning's logger would start it later, in the middle of the training; here a failure can still
-    be answered. It would also set WANDB_MODE for all later jobs of the process.
+    Lightning's logger would start it later, in the middle of the training. Here we can still handle
+    a failure. Lightning's logger would also set WANDB_MODE for all later jobs of the process.
     """
     import wandb
 
     unknown = sorted(options.keys() - inspect.signature(wandb.init).parameters.keys())
     if unknown:
         raise SettingError(f"logger.{unknown[0]} is not an argument of wandb.init")
-    # The same folder is the same run, also after a restart; `resume` lets also an upload with
-    # `wandb sync` append the second start to the first, which would else be written over.
-    if "WANDB_RUN_ID" not in os.environ:  # `wandb agent` has named the run before it starts it
+    # The id comes from the folder, so that a restart continues the same wandb run. With `resume`,
+    # an upload with `wandb sync` appends the second start instead of overwriting the first.
+    if "WANDB_RUN_ID" not in os.environ:  # `wandb agent` sets the id before it starts the run
         options.setdefault("id", hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:16])
     options.setdefault("resume", "allow")
     options["dir"] = str(run_dir)
@@ -182,7 +182,7 @@ def _start_wandb(run_dir: Path, options: dict[str, Any]) -> Any:
             reason = f"wandb cannot be used online ({str(error).partition(chr(10))[0]})"
             _let_go()
     if run is None:
-        # Left to itself it prints about ten lines, part of them about logging in.
+        # Without `silent`, wandb prints about ten lines, some of them about logging in.
         run = wandb.init(mode="offline", settings=settings | {"silent": True}, **options)
         command = shell(["wandb", "sync", os.path.relpath(run.settings.sync_dir)])
         log.warning("%s: logging offline (`%s` uploads it)", reason, command)

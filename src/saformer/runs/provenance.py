@@ -1,8 +1,8 @@
-"""What a run was made of: command, code, versions, machine.
+"""Record how a run was made: command, code, versions, machine.
 
-`run.json` holds one record for each start of the run, `{"starts": [first, second, ...]}`: a run
-that was stopped and resumed may have gone on with other code on another machine, and the last
-record tells what made the final numbers.
+`run.json` has one record for each start of the run, `{"starts": [first, second, ...]}`. A run may
+be resumed with other code or on another machine; the last record describes the start that made the
+final numbers.
 """
 
 import json
@@ -48,14 +48,14 @@ def write_run_json(
 ) -> None:
     """Add a record of this start to the `run.json` of a run.
 
-    Uncommitted changes of the code go into `git.diff` beside it (`git-2.diff` at the second start).
+    Uncommitted changes of the code are written to `git.diff` (`git-2.diff` at the second start).
 
     Args:
         run_dir: Folder of the run.
         command: The command line, as in `sys.argv`.
-        seed: Seed of everything random.
+        seed: Seed of all random numbers.
         config: All settings as plain values.
-        extra: Further facts of the caller.
+        extra: Further facts to record.
     """
     path = run_dir / "run.json"
     run = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"starts": []}
@@ -78,15 +78,15 @@ def write_run_json(
 
 
 def git_state(package: Path, diff: Path | None = None) -> dict[str, Any]:
-    """Commit of the code in `package` and what was changed since.
+    """Commit of the code in `package`, and the changes since this commit.
 
-    All values are None where that cannot be known: no git, or the package was installed from a
-    wheel (a virtual environment may well lie inside somebody else's repository, so being inside one
-    is not enough: the package must be tracked).
+    All values are None if they are unknown: there is no git, or the package was installed from a
+    wheel. The package must be tracked by git, because a virtual environment may be inside another
+    project's repository.
 
     Args:
         package: Folder of the source.
-        diff: File that receives the uncommitted changes, if there are any; None keeps no copy.
+        diff: File to write uncommitted changes to, if there are any; None writes no file.
     """
     tracked = _git(package, "ls-files", "--error-unmatch", "__init__.py")
     commit = _git(package, "rev-parse", "HEAD") if tracked else None
@@ -106,18 +106,18 @@ def git_state(package: Path, diff: Path | None = None) -> dict[str, Any]:
 
 
 def versions(*more: str) -> dict[str, str | None]:
-    """Versions of Python and of the packages that shape the result, read without importing them.
+    """Versions of Python and of packages that affect results; the packages are not imported.
 
     Args:
         more: Further packages.
     """
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    installed: dict[str, str | None] = {"python": platform.python_version()}
     for name in (*PACKAGES, *more):
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            installed[name] = None
+    return installed
 
 
 def machine() -> dict[str, Any]:
@@ -130,14 +130,14 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
-        "vectors": torch.backends.cpu.get_cpu_capability(),  # which way sums are rounded
+        "vectors": torch.backends.cpu.get_cpu_capability(),  # it affects the rounding of sums
         "accelerators": accelerators,
     }
 
 
 def _git(folder: Path, *args: str) -> bytes | None:
-    """Output of a git command, None if it fails for whatever reason."""
-    # Inside a git hook these variables point at the repository of the hook.
+    """Output of a git command, None if it fails for any reason."""
+    # Drop these variables: inside a git hook they point to the repository of the hook.
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         command = ["git", "-C", str(folder), *args]
@@ -148,7 +148,7 @@ def _git(folder: Path, *args: str) -> bytes | None:
 
 
 def _cpu_model() -> str:
-    """Name of the processor; Python's own answer is empty on Linux."""
+    """Name of the processor; Python's own function returns an empty name on Linux."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

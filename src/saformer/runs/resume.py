@@ -1,7 +1,8 @@
-"""What a start finds in a run's folder: nothing, a run to go on with, or one that is done.
+"""Decide what a start does with its run folder: start anew, resume, or leave a finished run alone.
 
-A run that was stopped at any moment and is started again in its folder ends as if it had never been
-stopped. Nothing that an earlier start left is lost: what would be written over is put aside.
+A run that was stopped at any moment and is started again in its folder gives the same result as an
+uninterrupted run. No result of an earlier start is lost: files that this start would overwrite are
+renamed first.
 """
 
 import json
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 def is_done(run_dir: Path, config: Config) -> bool:
-    """Whether a folder holds a run that came to its end, and nothing more is asked of it."""
+    """Whether a folder holds a finished run, and the settings ask for no further training."""
     before = _last_start(run_dir)
     if before is None or done_results(run_dir) is None:
         return False
@@ -41,20 +42,24 @@ def is_done(run_dir: Path, config: Config) -> bool:
 def start_point(
     run_dir: Path, ckpt_path: str | None, seed: int
 ) -> tuple[str, dict[str, Any]] | None:
-    """The checkpoint that training goes on from, and what it holds; None begins from scratch.
+    """Find the checkpoint to resume from, and load it; None starts from scratch.
 
-    A checkpoint that the user names counts for the first start with it: the same command again,
-    as of a job that was sent back to its queue, goes on with what it has done since.
+    A checkpoint that the user names is used only by the first start with it. If the same command
+    is started again, as for a requeued job, it resumes from the newer checkpoint in its own folder.
 
     Args:
         run_dir: Folder of the run.
-        ckpt_path: The checkpoint that the user names.
+        ckpt_path: Checkpoint that the user names, or None.
         seed: Seed of this start.
 
+    Returns:
+        Path and content of the checkpoint, or None.
+
     Raises:
-        CheckpointError: It cannot be gone on from, or all that the folder has are damaged.
-        OtherRunError: The folder holds a run of another seed.
-        UserError: It is of another run than the folder.
+        CheckpointError: The named checkpoint cannot be resumed from, or all checkpoints in the
+            folder are damaged.
+        OtherRunError: The folder holds a run with another seed.
+        UserError: The named checkpoint belongs to another run than the folder.
     """
     used, before = (run_dir / "metrics.jsonl").exists(), _last_start(run_dir)
     if before is not None and before["seed"] != seed:
@@ -63,8 +68,8 @@ def start_point(
             f"seed={seed}: choose another folder with hydra.run.dir=..."
         )
     again = ckpt_path is None or (before is not None and before["ckpt_path"] == ckpt_path)
-    if again and (found := _latest(run_dir / "checkpoints")):
-        return found
+    if again and (latest := _latest(run_dir / "checkpoints")):
+        return latest
     if ckpt_path is None:
         if used:
             log.info("%s was stopped before its first checkpoint: starting again", run_dir)
@@ -84,15 +89,16 @@ def start_point(
 
 
 def require_average(path: str, checkpoint: dict[str, Any], trainer: pl.Trainer) -> None:
-    """Refuse to take the averaged weights of a checkpoint for those to go on from.
+    """Refuse to resume training from averaged weights as if they were the trained ones.
 
     Args:
-        path: The checkpoint, for the message.
-        checkpoint: What it holds.
-        trainer: The trainer that goes on.
+        path: Path of the checkpoint, for the message.
+        checkpoint: Content of the checkpoint.
+        trainer: The trainer that resumes.
 
     Raises:
-        CheckpointError: The checkpoint is of a training with an average, and this one has none.
+        CheckpointError: The checkpoint comes from a training with weight averaging, but this
+            training has none.
     """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     averages = any(isinstance(callback, WeightAveraging) for callback in callbacks)
@@ -105,18 +111,18 @@ def require_average(path: str, checkpoint: dict[str, Any], trainer: pl.Trainer) 
 
 @rank_zero_only
 def put_aside(run_dir: Path, resumed: str | None) -> None:
-    """Rename what this start would write over: results-1.json, metrics-1.jsonl, last-1.ckpt.
+    """Rename files that this start would overwrite: results-1.json, metrics-1.jsonl, last-1.ckpt.
 
     Args:
         run_dir: Folder of the run.
-        resumed: The checkpoint that training goes on from, which holds the metrics so far.
+        resumed: The checkpoint that training resumes from; it contains the metrics so far.
     """
     results, checkpoints = run_dir / "results.json", run_dir / "checkpoints"
     paths: list[Path] = []
     if resumed is None or results.exists():
         paths += [results, run_dir / "metrics.jsonl", run_dir / "energy" / "rates.jsonl"]
     if resumed is not None and Path(resumed).resolve().parent == checkpoints.resolve():
-        # Those before it are damaged, or newer than what the user named.
+        # Checkpoints before it in this list are damaged, or newer than the one that the user named.
         paths += takewhile(
             lambda path: path.name != Path(resumed).name,
             (checkpoints / LAST, checkpoints / PREVIOUS),
@@ -127,48 +133,48 @@ def put_aside(run_dir: Path, resumed: str | None) -> None:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let a kill and a notice of Slurm do what Ctrl-C does: raise `KeyboardInterrupt`.
+    """Make a kill or a Slurm notice raise `KeyboardInterrupt`, as Ctrl-C does.
 
-    It holds the signal's number. A job of Slurm is given back to the queue before.
+    The argument of the exception is the signal's number. A Slurm job is requeued before.
     """
-    own = os.getpid()
+    main_pid = os.getpid()
     heard: list[int] = []
 
     def hear(number: int, _: FrameType | None) -> None:
         heard.append(number)
 
     def stop(number: int, _: FrameType | None) -> None:
-        if os.getpid() != own:  # a worker of a loader, forked from here
+        if os.getpid() != main_pid:  # a data worker that was forked from this process
             os._exit(128 + number)
         for notice in NOTICES:
-            signal.signal(notice, signal.SIG_IGN)  # the first one is enough
+            signal.signal(notice, signal.SIG_IGN)  # ignore further signals
         hand_back(number)
         raise KeyboardInterrupt(number)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, *NOTICES)}
     for number in NOTICES:
-        if before[number] == signal.SIG_DFL:  # a launcher's own stays
+        if before[number] == signal.SIG_DFL:  # keep the handler of a launcher
             signal.signal(number, stop if heeds_notices() else hear)
     try:
         yield
     except BaseException as end:
-        # Lightning answers an interruption with exit code 1, whatever it was; the workers of a
-        # loader, which the signal may have reached as well, with an error of their own.
+        # Lightning turns any interruption into exit code 1, and data workers that also received the
+        # signal raise their own error. So we search the chain of errors for the interruption.
         error: BaseException | None = end
         while error is not None:
             if isinstance(error, KeyboardInterrupt):
                 raise error from None
             error = error.__context__
-        if heard:  # the first process has left, and this one failed for want of it
+        if heard:  # the first rank has stopped, and this rank failed because of that
             raise KeyboardInterrupt(heard[0]) from None
         raise
     finally:
-        for number, handler in before.items():  # Lightning has switched Ctrl-C off
+        for number, handler in before.items():  # also Ctrl-C, whose handler Lightning replaces
             signal.signal(number, handler)
 
 
 def _latest(folder: Path) -> tuple[str, dict[str, Any]] | None:
-    """The latest checkpoint of a run that training can go on from."""
+    """The latest checkpoint of a run from which training can resume."""
     damaged: list[str] = []
     for path in filter(Path.exists, map(folder.joinpath, OWN)):
         shown = os.path.relpath(path)
@@ -179,11 +185,11 @@ def _latest(folder: Path) -> tuple[str, dict[str, Any]] | None:
             continue
         if at_epoch_end(checkpoint):
             instead = f"{' and '.join(damaged)} cannot be used: " if damaged else ""
-            log.info("%sgoing on from %s after epoch %d", instead, shown, checkpoint["epoch"] + 1)
+            log.info("%sresuming from %s after epoch %d", instead, shown, checkpoint["epoch"] + 1)
             return str(path), checkpoint
     if damaged:
         raise CheckpointError(
-            f"{' and '.join(damaged)} cannot be used, and there is no other checkpoint to go on "
+            f"{' and '.join(damaged)} cannot be used, and there is no other checkpoint to resume "
             "from: choose another folder with hydra.run.dir=..."
         )
     return None

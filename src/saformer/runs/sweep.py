@@ -1,7 +1,8 @@
-"""A multirun on the terminal: `[3/8]` before each job, a table of all of them at the end.
+"""A multirun on the terminal: `[3/8]` before each job, and a table of all jobs at the end.
 
-Nothing here runs a job: Hydra's sweeper and launcher do. What a job is and how it ended stands in
-its folder, so the table is the same wherever the jobs ran. Nothing here imports torch.
+Hydra's sweeper and launcher run the jobs; this module only reports. It reads each job's settings
+and results from its folder, so the table does not depend on the machines where the jobs ran. This
+module imports no torch.
 """
 
 import json
@@ -43,30 +44,30 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MEASURED = ("test_top1", "sops", "energy")
-# The launcher names each job as well; alembic tells how it looks after the tables of a study.
+# The launcher logs each job too, and alembic logs its work on the tables of a study.
 CHATTY = ("hydra._internal.core_plugins.basic_launcher", "alembic")
 NOT_SHOWN = ("hydra.", "sweep=", "launcher=")
 
 
 class Multirun(Callback):
-    """Hydra's callback: knows the sweep while it runs in this process.
+    """Hydra's callback, which keeps the state of the sweep that runs in this process.
 
-    It looks at names too, before Hydra makes folders of them.
+    It also checks names before Hydra creates folders from them.
     """
 
     current: "Multirun | None" = None
-    """The multirun of this process, once it has begun."""
+    """The multirun of this process, None before its start."""
 
     def __init__(self) -> None:
         self.folder = Path()
         self.total: int | None = None
         self.study = False
         self.failed = False
-        """Whether a job of this process failed, which was said then."""
+        """Whether a job of this process failed; its error was printed at that time."""
         self.refused: dict[int, Job] = {}
         """Jobs of this process whose folder holds another run, by their number."""
         self.reasons: set[str] = set()
-        """Why jobs failed, wherever they ran, as the report has said."""
+        """Reasons of failed jobs on any machine, as the report has printed them."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         with _told():
@@ -85,7 +86,7 @@ class Multirun(Callback):
             logging.getLogger(name).setLevel(logging.WARNING)
         storage = OmegaConf.select(config, "hydra.sweeper.storage")
         self.study = storage is not None
-        if self.study and storage.startswith("sqlite:///"):  # it makes its file, but not the folder
+        if self.study and storage.startswith("sqlite:///"):  # SQLite does not create the folder
             Path(storage.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -96,18 +97,18 @@ class Multirun(Callback):
             say(f"[{config.hydra.job.num + 1}{of}] {words}")
 
     def report(self) -> bool:
-        """Print how each job ended, and how to go on.
+        """Print how each job ended, and how to resume the sweep.
 
         Returns:
-            Whether all of them did what they should.
+            Whether all jobs succeeded.
         """
         from saformer.terminal import console  # late, because every command imports this file
 
-        found = {job.number: job for job in find_jobs(self.folder)} | self.refused
-        jobs = [job for _, job in sorted(found.items())]
-        if self.total and not self.study:  # the folder may have more, of an earlier command
+        by_number = {job.number: job for job in find_jobs(self.folder)} | self.refused
+        jobs = [job for _, job in sorted(by_number.items())]
+        if self.total and not self.study:  # ignore further jobs of an earlier command in the folder
             jobs = [job for job in jobs if job.number < self.total]
-        if not jobs:  # whatever stopped it stopped it before the first
+        if not jobs:  # the sweep ended before its first job
             return True
         console().print(as_table(jobs))
         for job in jobs:
@@ -121,28 +122,28 @@ class Multirun(Callback):
             print(f"{absent} of {self.total} jobs were not started")
         whole = absent <= 0 and all(job.results is not None for job in jobs)
         ended = {job.status for job in jobs}
-        # Of no use where the same command fails again.
+        # Without one of these, the same command would only fail again.
         if absent > 0 or "cut off" in ended or ended >= {"done", "failed"}:
             say(self._how_to_go_on())
         return whole and not self.failed
 
     def _how_to_go_on(self) -> str:
         if self.study:
-            return "the same command adds its trials to the study"
+            return "repeat the command to add its trials to the study"
         word = shell([f"hydra.sweep.dir={override(shown(self.folder))}"])
-        return f"the same command with {word} goes on: what is done is skipped"
+        return f"to resume, repeat the command with {word}: finished jobs are skipped"
 
 
 def note_failure(error: BaseException, message: str | None) -> None:
-    """Say on the terminal and in its log why a job failed.
+    """Log on the terminal and in the job's log file why a job failed.
 
     Args:
-        error: What it raised.
-        message: The same in words; None for a fault of ours, which keeps its traceback.
+        error: The exception of the job.
+        message: Message for the user; None for an error in our code, whose traceback is logged.
     """
     sweep = Multirun.current
     if isinstance(error, OtherRunError):
-        close_log_files()  # that of the other run
+        close_log_files()  # the log file in the folder belongs to the other run
         if sweep is not None:
             chosen = HydraConfig.get()
             folder, words = Path(chosen.runtime.output_dir), settings_of(chosen.overrides.task)
@@ -157,14 +158,14 @@ def note_failure(error: BaseException, message: str | None) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a sweep, as its folder tells.
+    """One job of a sweep, as its folder describes it.
 
     Args:
-        number: Its place in the sweep; the first is 0.
-        folder: Its run folder.
-        words: Its overrides.
-        results: Its results.json; None if it did not come to its end.
-        refusal: Why it was not begun, where its folder holds another run.
+        number: Number of the job in the sweep, from 0.
+        folder: Run folder of the job.
+        words: Overrides of the job.
+        results: Content of results.json; None if the job did not finish.
+        refusal: Why the job was not started, if its folder holds another run.
     """
 
     number: int
@@ -180,7 +181,7 @@ class Job:
 
     @property
     def failure(self) -> str | None:
-        """Why it failed, as its log says; None if it did not, or was killed."""
+        """Reason of a failure, from the log; None if the job did not fail or was killed."""
         if self.refusal:
             return self.refusal
         try:
@@ -201,13 +202,13 @@ class Job:
 
 
 def find_jobs(folder: Path) -> list[Job]:
-    """The jobs of a sweep that were started, in their order."""
+    """The started jobs of a sweep, sorted by number."""
     jobs = []
     for file in folder.rglob(".hydra/overrides.yaml"):
         run = file.parent.parent
         hydra = yaml.safe_load(file.with_name("hydra.yaml").read_text(encoding="utf-8"))["hydra"]
         number = hydra["job"]["num"]
-        if number == "???":  # a single run, in the folder that the sweep was given
+        if number == "???":  # it is a single run, which is not a job of the sweep
             continue
         words = settings_of(yaml.safe_load(file.read_text(encoding="utf-8")))
         jobs.append(Job(int(number), run, words, done_results(run)))
@@ -215,7 +216,7 @@ def find_jobs(folder: Path) -> list[Job]:
 
 
 def as_table(jobs: Sequence[Job]) -> "Table":
-    """What varies between the jobs, accuracy, SOPs, energy, and how they ended."""
+    """A table of the settings that vary between jobs, accuracy, SOPs, energy and status."""
     from rich.table import Table
     from rich.text import Text
 
@@ -244,36 +245,36 @@ def as_table(jobs: Sequence[Job]) -> "Table":
 
 
 def keep_composed(folder: Path, composed: DictConfig) -> None:
-    """Write the settings of a run's first start, which `find_jobs` reads; run.json has all.
+    """Write the settings of a run's first start for `find_jobs`; run.json has those of all starts.
 
-    Hydra's own way of writing them comes before the folder is locked.
+    Hydra could write them itself, but it would do so before the folder is locked.
 
     Args:
         folder: Folder of the run.
-        composed: Its settings, as Hydra made them.
+        composed: Settings of the run, as Hydra composed them.
     """
     if (folder / "run.json").exists():
         return
     chosen = HydraConfig.get()
-    kept = {"config": composed, "hydra": {"hydra": chosen}, "overrides": chosen.overrides.task}
+    files = {"config": composed, "hydra": {"hydra": chosen}, "overrides": chosen.overrides.task}
     (folder / ".hydra").mkdir(exist_ok=True)
-    for name, value in kept.items():
+    for name, value in files.items():
         path = folder / ".hydra" / f"{name}.yaml"
         path.write_text(OmegaConf.to_yaml(value), encoding="utf-8")
 
 
 def settings_of(words: Sequence[str]) -> list[str]:
-    """Overrides without those that say how jobs are started."""
+    """Overrides without those that control how jobs are started."""
     return [word for word in words if not word.startswith(NOT_SHOWN)]
 
 
 def require_multirun(chosen: HydraConf) -> None:
-    """Refuse options that only a multirun can follow.
+    """Refuse options that work only in a multirun.
 
     Raises:
         SettingError: A sweep or a launcher was chosen for a single run.
     """
-    # A job that a multirun runs in a process of its own has a number.
+    # A job that a multirun started in its own process is a single run, but it has a job number.
     if chosen.mode is RunMode.MULTIRUN or not OmegaConf.is_missing(chosen.job, "num"):
         return
     for group, meaning in (("sweep", "is many runs"), ("launcher", "is for the runs of a sweep")):
@@ -283,23 +284,23 @@ def require_multirun(chosen: HydraConf) -> None:
 
 
 def require_same_run(folder: Path, config: Config) -> None:
-    """Refuse to take the run in a folder for one of other settings.
+    """Refuse a folder that holds a run with other settings.
 
     Args:
         folder: Folder of the run.
-        config: What is to be run there.
+        config: Settings of the run to start in this folder.
 
     Raises:
-        OtherRunError: The folder holds a run of other settings; the message names one.
+        OtherRunError: The folder holds a run with other settings; the message names one of them.
     """
     path = folder / "run.json"
     if not path.exists():
         return
     start = json.loads(path.read_text(encoding="utf-8"))["starts"][-1]
-    saved, own = start["config"], json.loads(json.dumps(to_dict(config)))
+    saved, new = start["config"], json.loads(json.dumps(to_dict(config)))
     batch = start.get("effective_batch")
     before = defining(saved, batch) | {"seed": saved["seed"]}
-    now = defining(own, batch) | {"seed": own["seed"]}
+    now = defining(new, batch) | {"seed": new["seed"]}
     for name, (first, then) in differences(before, now).items():
         raise OtherRunError(
             f"{shown(folder)} holds another run, with {name}={first} where this one has "
@@ -309,38 +310,39 @@ def require_same_run(folder: Path, config: Config) -> None:
 
 
 def _require_directions(config: DictConfig) -> None:
-    """Stop before a study is made that could take no result of its trials."""
+    """Check the directions of a search before its study is created, which could take no result."""
     directions = config.hydra.sweeper.get("direction")
-    if directions is None:  # no search
+    if directions is None:  # the sweep is not a search
         return
-    each: list[Any] = [directions] if isinstance(directions, str | Enum) else list(directions)
+    listed: list[Any] = [directions] if isinstance(directions, str | Enum) else list(directions)
     require_directions(
-        config.objective, [one if isinstance(one, str) else one.name for one in each]
+        config.objective,
+        [direction if isinstance(direction, str) else direction.name for direction in listed],
     )
 
 
 def _require_names(config: DictConfig) -> None:
-    """Stop before a folder or a log file is made where a name leads out of its place."""
+    """Refuse names that would lead out of their folder, before a folder or log file is created."""
     for setting in ("name", "hydra.job.name"):
-        with suppress(OmegaConfBaseException):  # Hydra tells it better
+        with suppress(OmegaConfBaseException):  # Hydra's own message is better
             name = OmegaConf.select(config, setting)
             if isinstance(name, str) and name:
                 require_name(setting, name)
 
 
 def _require_lines(config: DictConfig) -> None:
-    """Stop before a job script is written in which a setting would have lines of its own."""
+    """Refuse settings with line breaks, because they would add lines to a job script."""
     names = [f"hydra.{node}.{key}" for node in ("sweep", "launcher") for key in config.hydra[node]]
     for name in names:
-        if name == "hydra.launcher.setup":  # lines of a shell by itself
+        if name == "hydra.launcher.setup":  # it is meant to hold lines of a shell
             continue
-        with suppress(OmegaConfBaseException):  # some are known on the node alone
+        with suppress(OmegaConfBaseException):  # some can be resolved only on the node
             for text in _texts(OmegaConf.select(config, name)):
                 require_line(name, text)
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text in a setting."""
+    """Yield every text in a setting."""
     if isinstance(value, DictConfig):
         for key, inner in value.items():
             yield str(key)
@@ -354,7 +356,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Say what is wrong with the settings, and leave: Hydra makes a warning of what is raised."""
+    """Print an error of the settings and exit, because Hydra would turn it into a warning."""
     try:
         yield
     except SettingError as error:
@@ -364,7 +366,7 @@ def _told() -> Iterator[None]:
 
 
 def _number_of_jobs(config: DictConfig) -> int | None:
-    """How many jobs a sweep has; None if only the sweeper knows."""
+    """Number of jobs of a sweep; None if only the sweeper knows it."""
     sweeper = config.hydra.sweeper
     if "n_trials" in sweeper:
         return int(sweeper.n_trials)
@@ -372,5 +374,5 @@ def _number_of_jobs(config: DictConfig) -> int | None:
     try:
         overrides = OverridesParser.create().parse_overrides(words + config.hydra.overrides.task)
         return math.prod(len(batch) for batch in BasicSweeper.split_arguments(overrides, None))
-    except HydraException:  # glob(*) wants the files of a group, or it is another sweeper's words
+    except HydraException:  # glob(*) needs the files of a group, or the syntax is another sweeper's
         return None
