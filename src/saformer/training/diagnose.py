@@ -1,4 +1,4 @@
-"""Where did the NaN come from?"""
+"""Find the layer that produced the first NaN or infinite value."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +13,16 @@ from saformer.generators import apart
 
 
 def first_nonfinite(backbone: nn.Module, x: Tensor) -> str:
-    """The first place in the order of computation that is not finite, in words; or nothing.
+    """Describe the first place in the computation with a value that is not finite.
 
-    It leaves the network and the generators as they are, and needs no other rank.
+    The network and the random generators do not change, and no other rank has to take part.
 
     Args:
-        backbone: The network that went bad.
-        x: The batch it went bad on.
+        backbone: The network that produced a value that is not finite.
+        x: The batch on which this happened.
+
+    Returns:
+        A short description, or an empty string if all values are finite.
     """
     if not torch.isfinite(x).all():
         return "the input batch is not finite"
@@ -32,13 +35,13 @@ def first_nonfinite(backbone: nn.Module, x: Tensor) -> str:
 
             def note(_module: nn.Module, args: Any, out: Any, name: str = name) -> None:
                 for what, tensors in (("was given", args), ("gave", out)):
-                    # A neuron is given NaN and gives no spikes.
+                    # Check inputs too, because a neuron turns NaN into finite zeros: no spikes.
                     if not found and nonfinite(dict(named_tensors(tensors, what))):
                         found.append(f"layer {name} {what} the first value that is not finite")
 
             handles.append(module.register_forward_hook(note))
     try:
-        # Compiled code has no hooks.
+        # Run eagerly, because compiled code calls no hooks.
         eagerly = torch.compiler.set_stance("force_eager")
         with torch.no_grad(), apart(), _by_the_batch(backbone), eagerly:
             backbone(x)
@@ -50,16 +53,17 @@ def first_nonfinite(backbone: nn.Module, x: Tensor) -> str:
 
 @contextmanager
 def _by_the_batch(backbone: nn.Module) -> Iterator[None]:
-    """BatchNorm that trains normalises by the batch of this rank, and moves no statistics."""
+    """Let BatchNorms in training mode use the batch of this rank, without changing statistics."""
     norms = [m for m in backbone.modules() if isinstance(m, _BatchNorm) and m.training]
-    kept = [norm._buffers for norm in norms]
+    saved = [norm._buffers for norm in norms]
     for norm in norms:
-        # In evaluation it asks no other rank, and without statistics it takes those of the batch.
+        # In evaluation mode it does not communicate with other ranks, and without statistics it
+        # uses those of the batch.
         norm.training = False
         norm._buffers = dict.fromkeys(norm._buffers)
     try:
         yield
     finally:
-        for norm, buffers in zip(norms, kept, strict=True):
+        for norm, buffers in zip(norms, saved, strict=True):
             norm.training = True
             norm._buffers = buffers

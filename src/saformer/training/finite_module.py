@@ -1,4 +1,4 @@
-"""The guard of a training: it stops before a value that is infinite or NaN becomes a weight."""
+"""Stop a training before an infinite or NaN value reaches the weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,14 +23,14 @@ class FiniteModule(pl.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self._unchecked: list[tuple[Tensor, Tensor]] = []
-        """Losses since the last step of the optimizer, and the batches that they are of."""
+        """Losses since the last step of the optimizer, each with its batch."""
 
     def watch(self, loss: Tensor, x: Tensor) -> None:
-        """Have a loss and its batch checked before the next step of the optimizer."""
+        """Remember a loss and its batch, which are checked before the next optimizer step."""
         self._unchecked.append((loss.detach(), x))
 
     def require_finite_batch(self, loss: Tensor, x: Tensor) -> None:
-        """Check a loss and its batch at once.
+        """Check a loss and its batch immediately.
 
         Raises:
             TrainingStopped: One of them is not finite.
@@ -39,24 +39,25 @@ class FiniteModule(pl.LightningModule):
             raise TrainingStopped(self._what_went_wrong([(loss, x)]))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Stop before a bad step reaches the weights, in all ranks together.
+        """Stop all ranks together before a bad step reaches the weights.
 
-        Behind a neuron the loss stays finite whatever the membrane is, and only gradients tell. To
-        look at anything before the backward pass would make the CPU wait there for the GPU.
+        If a membrane is NaN, the loss can still be finite, because a neuron outputs only spikes;
+        then only the gradients show the problem. A check before the backward pass would make the
+        CPU wait there for the GPU.
         """
         unchecked, self._unchecked = self._unchecked, []
-        finite = [torch.isfinite(part).all() for each in unchecked for part in each]
+        finite = [torch.isfinite(part).all() for pair in unchecked for part in pair]
         norm = get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
         fine = torch.stack([torch.stack(finite).all(), torch.isfinite(norm)])
         if self.trainer.world_size > 1:
             fine = self.trainer.strategy.reduce(fine.int(), reduce_op="min")
-        forward, backward = fine.tolist()  # here the CPU waits, once a step
+        forward, backward = fine.tolist()  # the CPU waits here for the GPU, once per step
         if not (forward and (backward or self._scaler_skips())):
             found = self._first_said(self._what_went_wrong(unchecked))
             raise TrainingStopped(found or self._bad_gradient())
 
     def _scaler_skips(self) -> bool:
-        """Whether a loss scale that is too high explains gradients that are not finite."""
+        """Whether a loss scale that is too high can explain gradients that are not finite."""
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         return scaler is not None and scaler.get_scale() >= 1
 
@@ -67,7 +68,7 @@ class FiniteModule(pl.LightningModule):
         self.require_finite(trained_values(checkpoint))
 
     def require_finite(self, values: Mapping[str, Tensor]) -> None:
-        """Stop in all ranks together where a weight, a statistic or a moment is not finite."""
+        """Stop all ranks together if a weight, a statistic or a moment is not finite."""
         bad = nonfinite(values)
         fine = torch.tensor(not bad, dtype=torch.int, device=self.device)
         if self.trainer.world_size > 1:
@@ -77,9 +78,9 @@ class FiniteModule(pl.LightningModule):
             raise TrainingStopped(self._in_words(self._first_said(words)))
 
     def _what_went_wrong(self, batches: list[tuple[Tensor, Tensor]]) -> str:
-        """What these batches show of why something became infinite or NaN; or nothing."""
+        """Message on which value of these batches is not finite; empty if all are finite."""
         for loss, x in batches:
-            with self.trainer.precision_plugin.forward_context():  # as the step had it
+            with self.trainer.precision_plugin.forward_context():  # the same precision as the step
                 where = first_nonfinite(self.backbone, x)
             if not torch.isfinite(loss):
                 where = where or "every layer is finite, so the loss itself overflowed"
@@ -89,7 +90,10 @@ class FiniteModule(pl.LightningModule):
         return ""
 
     def _bad_gradient(self) -> str:
-        """Where gradients, which all ranks share, became infinite or NaN: they come from behind."""
+        """Message on the first gradient that is not finite; gradients are computed from the end.
+
+        All ranks have the same gradients, so they give the same message.
+        """
         for name, parameter in reversed(list(self.named_parameters())):
             if parameter.grad is not None and not torch.isfinite(norm := parameter.grad.norm()):
                 where = f"from {name} backwards, though the loss is finite"
@@ -97,7 +101,7 @@ class FiniteModule(pl.LightningModule):
         return self._in_words("the norm of all gradients overflowed")
 
     def _in_words(self, where: str, what: str = "") -> str:
-        """What became infinite or NaN, when, where in the network it began, and what may help."""
+        """Message on what became infinite or NaN, when, where it began, and what may help."""
         if self.trainer.testing:
             return f"{what or 'the test stopped'}: {where}"
         return (
@@ -108,7 +112,7 @@ class FiniteModule(pl.LightningModule):
         )
 
     def _first_said(self, words: str) -> str:
-        """What the first of the ranks says that has something to say; all must ask."""
+        """The message of the first rank that has one; all ranks must call this."""
         ranks = range(self.trainer.world_size)
         said = [self.trainer.strategy.broadcast(words, rank) for rank in ranks]
         return next(filter(None, said), "")

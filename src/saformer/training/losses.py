@@ -28,12 +28,13 @@ def classification_loss(logits: Tensor, target: Tensor, config: LossConfig) -> T
 
     if not config.tet:
         return cross_entropy(mean_over_time(logits), target)
-    each = target.repeat(len(logits), *[1] * (target.ndim - 1))
+    repeated = target.repeat(len(logits), *[1] * (target.ndim - 1))
     pull = F.mse_loss(logits, torch.full_like(logits, config.tet_mean))
-    data = cross_entropy(logits.flatten(0, 1), each)
+    data = cross_entropy(logits.flatten(0, 1), repeated)
     return (1 - config.tet_lambda) * data + config.tet_lambda * pull
 
 
 def mean_over_time(logits: Tensor) -> Tensor:
-    """[T, B, K] -> [B, K], not in the half precision that autocast leaves logits in."""
+    """Average logits over time, [T, B, K] -> [B, K], in float32 if autocast left them in half
+    precision."""
     return logits.to(state_dtype(logits)).mean(0)

@@ -29,15 +29,15 @@ class SAFormerModule(FiniteModule):
 
     Args:
         config: The run's settings.
-        saved: The same as plain values, kept in every checkpoint so that one file is enough to
-            evaluate.
+        saved: The same settings as plain values; every checkpoint contains them, so that one file
+            is enough for an evaluation.
     """
 
     backbone: SAFormer
 
     def __init__(self, config: Config, saved: dict[str, Any]) -> None:
         super().__init__()
-        self.save_hyperparameters({"config": saved}, logger=False)  # the logger has it already
+        self.save_hyperparameters({"config": saved}, logger=False)  # the logger has them already
         self.config = config
         num_classes = config.dataset.num_classes
         self.backbone = build_backbone(config)
@@ -49,12 +49,12 @@ class SAFormerModule(FiniteModule):
             }
         )
         self._validates_each = 1.0
-        """Batches from one validation to the next, as Trainer was told."""
+        """Batches between two validations, from the settings of the trainer."""
         self._asked_to_stop = False
-        """Whether a callback wants to stop within the epoch under way."""
+        """Whether a callback has asked to stop during the current epoch."""
         self._logits = SameLogits(num_classes)
         self.same_logits = False
-        """Whether those of the last validation or test were the same for all images."""
+        """Whether all images of the last validation or test had the same logits."""
         self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
         self.val_accuracy = accuracy.clone(prefix="val/")
         self.test_accuracy = accuracy.clone(prefix="test/")
@@ -82,9 +82,10 @@ class SAFormerModule(FiniteModule):
         self._validates_each = self.trainer.val_check_batch or 1.0
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Validate where an epoch ends too, if its batches are no multiple of the interval.
+        """Validate also at the end of an epoch whose length is not a multiple of the interval.
 
-        The last validation would be told, and weights kept by it, as that of the whole epoch.
+        Otherwise the last validation within the epoch would count as that of the whole epoch, in
+        the metrics and for the best checkpoint.
         """
         batches = self.trainer.num_training_batches
         last = batch_idx + 1 == batches
@@ -97,7 +98,7 @@ class SAFormerModule(FiniteModule):
         self._stop_with_the_epoch()
 
     def _stop_with_the_epoch(self) -> None:
-        """Put off what a callback asked for: half an epoch would be saved and tested as a whole."""
+        """Delay a stop until the end of the epoch, because half an epoch would count as a whole."""
         trainer: Any = self.trainer
         done = trainer.fit_loop.epoch_loop.batch_progress.current.processed
         if trainer.should_stop and done < trainer.num_training_batches:
@@ -113,7 +114,7 @@ class SAFormerModule(FiniteModule):
         self._evaluate("test/loss", self.test_loss, self.test_accuracy, *batch)
 
     def on_validation_epoch_start(self) -> None:
-        # Not sooner: an average has only now taken the place of the weights.
+        # Check here and not earlier: weight averaging has replaced the weights only now.
         self.require_finite(self.state_dict())
         self._logits.reset()
 
@@ -129,7 +130,7 @@ class SAFormerModule(FiniteModule):
     def _evaluate(
         self, name: str, mean: MeanMetric, accuracy: MetricCollection, x: Tensor, y: Tensor
     ) -> None:
-        if len(x):  # the share of a process may have ended before that of another
+        if len(x):  # the last batch of a process may be empty
             by_time = self.backbone(x)
             logits = mean_over_time(by_time)
             self._logits.update(logits, by_time.dtype)
@@ -137,12 +138,13 @@ class SAFormerModule(FiniteModule):
             self.require_finite_batch(loss, x)
             mean.update(loss, len(x))
             accuracy.update(logits, y)
-        # Given the loss itself, Lightning would divide by half of an odd number, rounded down.
+        # Log the metric object: for a plain loss, Lightning would divide by a number of samples
+        # that it rounds down.
         self.log(name, mean, batch_size=len(x))
         self.log_dict(accuracy, batch_size=len(x), prog_bar=True)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Weights, which are decayed, and what has fewer than two dimensions, which is not."""
+        """Weights with weight decay, and parameters of fewer than two dimensions without it."""
         trained = [p for p in self.parameters() if p.requires_grad]
         decay = self.config.optimizer.weight_decay
         return [
@@ -168,15 +170,15 @@ class SAFormerModule(FiniteModule):
         }
 
     def _epochs_done(self) -> float:
-        """Epochs before the next step of the optimizer: whole ones, and the share of this one.
+        """Epochs before the next optimizer step: the finished ones plus the share of this one.
 
-        In epochs, since a run may go on with another batch size, accumulation or number of devices,
-        and so with other steps.
+        The schedule counts epochs instead of steps, because a run may be resumed with another batch
+        size, accumulation or number of devices, and then has another number of steps.
         """
         loop: Any = self.trainer.fit_loop
-        progress, each = loop.epoch_progress.current, self.trainer.accumulate_grad_batches
+        progress, accumulated = loop.epoch_progress.current, self.trainer.accumulate_grad_batches
         if progress.started == progress.processed:
             return float(progress.processed)
-        steps = -(-int(self.trainer.num_training_batches) // each)
-        done = -(-int(loop.epoch_loop.batch_progress.current.processed) // each)
+        steps = -(-int(self.trainer.num_training_batches) // accumulated)
+        done = -(-int(loop.epoch_loop.batch_progress.current.processed) // accumulated)
         return float((progress.processed * steps + done) / steps)

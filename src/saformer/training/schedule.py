@@ -1,7 +1,7 @@
-"""Learning-rate schedule: linear warm-up, then cosine or constant, by epochs done.
+"""Learning-rate schedule: linear warm-up, then cosine or constant, as a function of epochs done.
 
-Source: timm's CosineLRScheduler as the Spikformer family uses it: the cosine is over all epochs and
-is not shifted by the warm-up, so the rate jumps slightly where the warm-up ends.
+It follows timm's CosineLRScheduler as the Spikformer family uses it. The cosine covers all epochs
+and is not shifted by the warm-up, so the rate jumps slightly at the end of the warm-up.
 """
 
 import math
@@ -32,14 +32,14 @@ def lr_at(epoch: float, lr: float, epochs: int, config: SchedulerConfig) -> floa
 
 
 class EpochSchedule(LRScheduler):
-    """Sets the learning rate of each group to its own times a factor of the epochs done.
+    """Sets the learning rate of each group to its peak rate times a factor of the epochs done.
 
-    It keeps nothing in a checkpoint: what was typed and how far the training is say all.
+    It stores nothing in a checkpoint, because the settings and the epochs done determine the rate.
 
     Args:
-        optimizer: Its groups have their peak rates.
-        factor: From epochs done to the share of the peak rate.
-        done: Epochs done, as of now.
+        optimizer: Optimizer whose groups have their peak rates.
+        factor: Function from epochs done to the share of the peak rate.
+        done: Function that returns the epochs done so far.
     """
 
     def __init__(
@@ -56,23 +56,26 @@ class EpochSchedule(LRScheduler):
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Set the rate of this moment; the loops of the trainer are there already."""
+        """Set the current rate; the trainer has already restored the number of epochs done."""
         self._last_lr = self.get_lr()
         for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             group["lr"] = rate
 
 
 def keep_settings(optimizer: Optimizer) -> None:
-    """Let a checkpoint bring back what an optimizer has learned, and none of its settings.
+    """Let a checkpoint restore the moments of an optimizer, but not its settings.
 
-    torch takes learning rate, decay and all other options of a group from the checkpoint.
+    By default, torch also restores learning rate, decay and all other options of a group, so that
+    changed settings of a resumed run would be ignored.
     """
 
-    def typed(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+    def keep(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
         groups = [
-            saved | {name: value for name, value in own.items() if name != "params"}
-            for saved, own in zip(state_dict["param_groups"], optimizer.param_groups, strict=True)
+            saved | {name: value for name, value in current.items() if name != "params"}
+            for saved, current in zip(
+                state_dict["param_groups"], optimizer.param_groups, strict=True
+            )
         ]
         return state_dict | {"param_groups": groups}
 
-    optimizer.register_load_state_dict_pre_hook(typed)
+    optimizer.register_load_state_dict_pre_hook(keep)

@@ -1,7 +1,8 @@
-"""Objects that a setting describes by `_target_`: a class by its dotted name, and its arguments.
+"""Build objects that a setting describes by `_target_`: the dotted name of a class, and arguments.
 
-An experiment file may be a stranger's: it chooses among classes of the kinds that a setting asks
-for, and calls nothing else. So Hydra's own `instantiate`, which calls any name, is not used.
+An experiment file may come from a stranger. It may only choose classes of the kind that a setting
+expects, and must not call anything else. So we do not use Hydra's `instantiate`, which calls any
+name.
 """
 
 import re
@@ -25,7 +26,7 @@ PARTS = (
     *(Accelerator, CheckpointIO, ClusterEnvironment, GradScaler, LayerSync, Precision, Profiler),
     *(Strategy, timedelta),
 )
-"""What an argument may be an object of; every other argument is a plain value."""
+"""Allowed classes of arguments; all other arguments are plain values."""
 A_PART = (
     "a subclass of Lightning's Accelerator, Strategy, Profiler or a plugin of its Trainer, "
     "torch.amp.GradScaler, or datetime.timedelta"
@@ -38,13 +39,13 @@ def build(setting: str, node: Any, kind: type[Built], **arguments: Any) -> Built
     """Build the object that a setting describes.
 
     Args:
-        setting: The setting, as it is typed.
-        node: Its value: `_target_` and arguments by keyword, which may be such nodes themselves.
-        kind: What it must be a subclass of.
+        setting: Name of the setting, as the user types it.
+        node: Its value: `_target_` and keyword arguments, which may be such nodes themselves.
+        kind: Required base class.
         **arguments: Further arguments, which the setting cannot change.
 
     Raises:
-        SettingError: The name is of nothing of that kind, or the class does not take the arguments.
+        SettingError: The name is not a class of this kind, or the class refuses the arguments.
     """
     is_node = isinstance(node, dict) and "_target_" in node
     require(is_node, setting, "name a class with _target_", node)
@@ -56,7 +57,7 @@ def build(setting: str, node: Any, kind: type[Built], **arguments: Any) -> Built
 def _build(
     setting: str, node: dict[str, Any], kinds: type | tuple[type, ...], expected: str
 ) -> Any:
-    found = _class(f"{setting}._target_", node["_target_"], kinds, expected)
+    target = _class(f"{setting}._target_", node["_target_"], kinds, expected)
     arguments = {}
     for name, value in node.items():
         if name == "_target_":
@@ -66,39 +67,39 @@ def _build(
                 f"{setting}.{name} must be left out: of such keys _target_ alone is read"
             )
         arguments[name] = _argument(f"{setting}.{name}", value)
-    return _call(found, arguments)
+    return _call(target, arguments)
 
 
 def _argument(setting: str, value: Any) -> Any:
-    """A plain value, or with an object in the place of each node."""
+    """Build all nodes within an argument; plain values stay as they are."""
     if isinstance(value, list):
-        return [_argument(f"{setting}[{i}]", one) for i, one in enumerate(value)]
+        return [_argument(f"{setting}[{i}]", inner) for i, inner in enumerate(value)]
     if not isinstance(value, dict):
         return value
     if "_target_" in value:
         return _build(setting, value, PARTS, A_PART)
-    return {name: _argument(f"{setting}.{name}", one) for name, one in value.items()}
+    return {name: _argument(f"{setting}.{name}", inner) for name, inner in value.items()}
 
 
 def _class(setting: str, dotted: Any, kinds: type | tuple[type, ...], expected: str) -> type:
     dotted = str(dotted)
-    # A few modules of Python's own start something when they are imported.
+    # Refuse the standard library, because importing some of its modules starts a program.
     of_python = dotted.partition(".")[0] in sys.stdlib_module_names
     ok = not of_python or dotted == "datetime.timedelta"
     require(ok, setting, f"be {expected}", dotted)
-    found: type = locate(
-        setting, dotted, lambda one: isinstance(one, type) and issubclass(one, kinds), expected
+    target: type = locate(
+        setting, dotted, lambda obj: isinstance(obj, type) and issubclass(obj, kinds), expected
     )
-    return found
+    return target
 
 
-def _call(found: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    name = found.__name__
+def _call(target: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    name = target.__name__
     try:
-        with suppress(ValueError):  # a class in C has no signature
-            signature(found).bind(**arguments)  # before there is half an object
-        return found(**arguments)
-    except Exception as error:  # a class may raise anything
+        with suppress(ValueError):  # a class written in C has no signature
+            signature(target).bind(**arguments)  # check arguments before the constructor runs
+        return target(**arguments)
+    except Exception as error:  # a class may raise any exception
         reason = " ".join(str(error).split())
         if match := re.search(r"unexpected keyword argument '(\w+)'", reason):
             raise SettingError(f"{name} has no argument '{match[1]}'") from error

@@ -1,4 +1,4 @@
-"""Checkpoints of a run, from which it goes on exactly, in whatever folder."""
+"""Checkpoints of a run, from which it can be resumed exactly, even in another folder."""
 
 import io
 import logging
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 class WholeCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints with `write_whole`.
 
-    Lightning's own writes them into the system's temporary folder, from where they are copied if
-    that is another disk: not at once. A new `last.ckpt` leaves the one before as `previous.ckpt`,
-    to go on from should the new one be damaged.
+    Lightning writes a checkpoint to the system's temporary folder first. If that is on another
+    disk, the file is then copied, which a crash can interrupt. When a new `last.ckpt` is written,
+    the old one becomes `previous.ckpt`, so that a run can resume from it if the new one is damaged.
     """
 
     def save_checkpoint(
@@ -42,40 +42,43 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 def best_checkpoint(trainer: pl.Trainer) -> ModelCheckpoint | None:
-    """Which checkpoint of a run is its best: the first that watches a metric, or else the first."""
-    kept = [one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint)]
-    return next((one for one in kept if one.monitor is not None), kept[0] if kept else None)
+    """The callback that holds the best checkpoint: the first with a monitor, or else the first."""
+    savers = [saver for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
+    return next(
+        (saver for saver in savers if saver.monitor is not None), savers[0] if savers else None
+    )
 
 
 def as_good(now: float, before: float, mode: str) -> bool:
-    """Whether a later epoch takes the place of the best before it, by the metric that is watched.
+    """Whether a later epoch replaces the best epoch before it, by the monitored metric.
 
-    Of equal epochs the later one is better trained; no number is as bad as can be.
+    If both are equal, the later epoch wins, because it is trained longer. NaN is the worst value.
 
     Args:
-        now: The metric of the later epoch.
-        before: Of the best so far.
+        now: Metric of the later epoch.
+        before: Metric of the best epoch so far.
         mode: max or min.
     """
     worst = float("-inf") if mode == "max" else float("inf")
-    now, before = (worst if isnan(one) else one for one in (now, before))
+    now, before = (worst if isnan(value) else value for value in (now, before))
     return now >= before if mode == "max" else now <= before
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, always at the end of an epoch; a resumed run keeps its best.
+    """Lightning's ModelCheckpoint, but it saves only at epoch ends and keeps its best on a resume.
 
-    Of epochs that are equally good it keeps the latest (with `save_top_k` above 1 Lightning tests
-    the earliest of those that it keeps).
+    Of epochs that are equally good, it keeps the latest. (With `save_top_k` above 1, Lightning
+    tests the earliest of the epochs that it keeps.)
 
-    In the middle of an epoch, where Lightning saves when not every epoch is validated, a checkpoint
-    holds neither the place in the data nor the metrics so far. Lightning also forgets the best
-    score when the folder is another than before, and a run resumed there would test the best of
-    its last epochs alone: here the best file is copied along, if it is still the one that the
-    checkpoint speaks of. Names count epochs from 1, as results do, and carry no `=`.
+    If not every epoch is validated, Lightning saves in the middle of an epoch. Such a checkpoint
+    contains neither the position in the data nor the metrics so far, so this class saves only at
+    the end of an epoch. Also, Lightning forgets the best score if a run is resumed in another
+    folder, and would then test the best of the later epochs only. Here the best file is copied to
+    the new folder, if it is still the file that the checkpoint refers to. File names count epochs
+    from 1, as results do, and contain no `=`.
 
     Args:
-        options: Arguments of ModelCheckpoint, as `saformer.config.checkpoint_files` lets them pass.
+        options: Arguments of ModelCheckpoint that `saformer.config.checkpoint_files` allows.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -90,7 +93,7 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         every = trainer.check_val_every_n_epoch or 1
         validated = (trainer.current_epoch + 1) % every == 0
-        if self.monitor is None or validated:  # else its value is an old one
+        if self.monitor is None or validated:  # without a validation its value is old
             super().on_train_epoch_end(trainer, pl_module)
 
     def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
@@ -104,16 +107,16 @@ class RunCheckpoint(ModelCheckpoint):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Begin the best anew where its file is none that the checkpoint speaks of.
+        """Forget the best score if the best file is not the one that the checkpoint refers to.
 
-        It is another one where training goes on from an epoch before the best of an earlier start,
-        or by another monitor. What an earlier start named the best is put aside.
+        The file differs if training resumes from an epoch before the best epoch of an earlier
+        start, or with another monitor. The best file of the earlier start is then renamed.
         """
         self._beside = Path(str(trainer.ckpt_path)).parent
         if trainer.state.fn is not TrainerFn.FITTING or self.monitor is None:
             return
         state = checkpoint["callbacks"].get(self.state_key)
-        # The first process decides, since the file that it looks at may then have another name.
+        # Only the first process decides, because it may rename the file that the others look for.
         kept = trainer.is_global_zero and state is not None and self._kept(state, checkpoint)
         if trainer.strategy.broadcast(kept):
             return
@@ -125,7 +128,10 @@ class RunCheckpoint(ModelCheckpoint):
                 set_aside(Path(self.dirpath or "") / f"{self.filename}{self.FILE_EXTENSION}")
 
     def _kept(self, state: dict[str, Any], checkpoint: dict[str, Any]) -> bool:
-        """Whether the best that a checkpoint speaks of is there; its test refuses a damaged one."""
+        """Whether the best file that a checkpoint refers to exists.
+
+        A damaged file in our own folder counts as existing; the test will refuse it.
+        """
         found, here = self._best_files(state)
         try:
             best = load_checkpoint(found) if state["best_model_path"] else None
@@ -138,10 +144,10 @@ class RunCheckpoint(ModelCheckpoint):
         return bool(older and score == state["best_model_score"])
 
     def _best_files(self, state: dict[str, Any]) -> tuple[Path, Path]:
-        """Where the file of the best is, and where it belongs.
+        """Where the best file is, and where it belongs.
 
-        It is here, or beside the checkpoint that was named: the folder that this tells, which may
-        be a stranger's, is never looked into.
+        We look in our own folder and in the folder of the resumed checkpoint. We never look in the
+        folder that is written in the checkpoint, because the checkpoint may come from a stranger.
         """
         name = Path(str(state["best_model_path"])).name
         here = Path(self.dirpath or "") / name
@@ -151,7 +157,7 @@ class RunCheckpoint(ModelCheckpoint):
         found, here = self._best_files(state_dict)
         moved = found != here
         if not found.is_file() or (moved and self.monitor is None):
-            return  # there is none, or it is but the newest
+            return  # there is no such file, or it is only last.ckpt
         if moved:
             _copy_unless_there(found, here)
             score = state_dict["best_model_score"]
@@ -164,9 +170,9 @@ class RunCheckpoint(ModelCheckpoint):
 
 
 def in_folder(state: dict[str, Any], folder: str | Path) -> dict[str, Any]:
-    """The state of a ModelCheckpoint, whose files are all in one folder, whatever it says itself.
+    """Move all paths in the state of a ModelCheckpoint to one folder.
 
-    Lightning reads, deletes and uploads what its paths name.
+    Lightning reads, deletes and uploads the files at these paths, so they must not lead elsewhere.
     """
 
     def here(path: Any) -> str:
@@ -190,11 +196,13 @@ def _copy_unless_there(source: Path, target: Path) -> None:
 
 
 def require_disk(run_dir: Path, module: nn.Module) -> None:
-    """Refuse to start a training whose checkpoints cannot be kept."""
+    """Refuse to start a training if the disk has no room for its checkpoints."""
     folder = next(parent for parent in (run_dir, *run_dir.parents) if parent.exists())
-    one = 3 * sum(p.numel() * p.element_size() for p in module.parameters())  # weights, two moments
-    kept = sum(path.exists() for path in map((run_dir / "checkpoints").joinpath, OWN))
-    needed = (len(OWN) + 1 - kept) * one + 2**24  # and the next one while it is written; logs
+    # Bytes of a checkpoint: the weights and two moments of the optimizer.
+    size = 3 * sum(p.numel() * p.element_size() for p in module.parameters())
+    existing = sum(path.exists() for path in map((run_dir / "checkpoints").joinpath, OWN))
+    # One more checkpoint while it is being written, and 16 MiB of logs.
+    needed = (len(OWN) + 1 - existing) * size + 2**24
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What an evaluation draws at random depends on no training, and no training on evaluations."""
+"""Keep the random draws of training and of evaluations independent of each other."""
 
 from contextlib import ExitStack
 from typing import Any
@@ -10,11 +10,12 @@ from saformer.generators import apart
 
 
 class OwnDraws(Callback):
-    """Lets validation and test draw from seed and rank alone, each from the start of its stream.
+    """Seeds every validation and test from seed and rank, and restores the generators afterwards.
 
-    So a later test of a checkpoint draws as the one of its training did, and training goes on as if
-    nobody had looked. Processes draw each for themselves: with rate coding a test depends on their
-    number, as it does on `dataset.eval_batch_size` and on the kind of the device.
+    So a later test of a checkpoint draws the same numbers as the test of its training, and an
+    evaluation does not change the training. Each process draws its own numbers. With rate coding, a
+    test therefore depends on the number of processes, as it does on `dataset.eval_batch_size` and
+    on the kind of device.
 
     Args:
         seed: Seed of the run.

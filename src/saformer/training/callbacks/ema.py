@@ -12,22 +12,22 @@ from saformer.errors import require
 
 
 class WeightAverage(EMAWeightAveraging):
-    """Lightning's EMAWeightAveraging, which right from its start is the better network.
+    """Lightning's EMAWeightAveraging with changes that make the average useful from the start.
 
-    - The decay warms up, min(decay, (1 + n) / (10 + n)) after n updates, so that a short training
-      is not averaged with its first weights.
-    - Buffers are copied: the running statistics of BatchNorm are an average already.
-    - Before the first update there is no average. Weights are validated, kept and tested as they
-      are trained.
-    - A test right after the training is of the average, as any later test is. A checkpoint holds
-      the average, and beside it the weights as trained, to go on from; Lightning would test these.
+    - The decay warms up: it is min(decay, (1 + n) / (10 + n)) after n updates, so that the first
+      weights do not dominate the average of a short training.
+    - Buffers are copied, because the running statistics of BatchNorm are already an average.
+    - Before the first update there is no average. Until then, validation, checkpoints and test use
+      the trained weights.
+    - A test right after the training uses the average, as any later test does. A checkpoint holds
+      the average, and also the trained weights for a resume. Lightning would test the latter.
 
     Args:
-        decay: What the average keeps of itself in an update, once warmed up; 0 to 1.
-        update_every_n_steps: Steps of the optimizer from one update to the next.
+        decay: Share of the old average that an update keeps, after the warm-up; 0 to 1.
+        update_every_n_steps: Optimizer steps between two updates.
         update_starting_at_step: First step, counted from 0, whose weights are averaged.
         update_starting_at_epoch: First epoch, counted from 0, whose weights are averaged.
-        device: Where the average is kept; by default where the network is.
+        device: Device of the average; by default the device of the network.
 
     Raises:
         SettingError: A value is out of its range.
@@ -46,7 +46,7 @@ class WeightAverage(EMAWeightAveraging):
         require(update_every_n_steps > 0, steps, "be at least 1", update_every_n_steps)
         super().__init__(
             device=device,
-            use_buffers=False,  # which copies them
+            use_buffers=False,  # with False, Lightning copies buffers instead of averaging them
             decay=decay,
             update_every_n_steps=update_every_n_steps,
             update_starting_at_step=update_starting_at_step,
@@ -56,7 +56,7 @@ class WeightAverage(EMAWeightAveraging):
         self._epoch = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        # Lightning would ask the network, which goes to its device only afterwards.
+        # Lightning would take the device of the network, which is moved to its device only later.
         self._device = self._device or trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
 
@@ -66,12 +66,12 @@ class WeightAverage(EMAWeightAveraging):
         self._epoch = trainer.current_epoch
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        # Given the epoch to start at, Lightning would update from the first step on all the same.
+        # We check the first epoch here, because Lightning would update from the first step anyway.
         started = self._epoch >= self._first_epoch
         return started and step_idx is not None and super().should_update(step_idx)
 
     def _begun(self) -> bool:
-        """Whether there is an average."""
+        """Whether the average has been updated at least once."""
         average = self._average_model
         return average is not None and bool(average.n_averaged)
 
@@ -103,6 +103,6 @@ class WeightAverage(EMAWeightAveraging):
 
 
 def _average(decay: float, average: Tensor, weights: Tensor, updates: Tensor) -> Tensor:
-    """The average after one more update, of which there were `updates`."""
-    kept = ((1 + updates) / (10 + updates)).clamp(max=decay)  # without asking a GPU for a number
-    return average + (1 - kept) * (weights - average)
+    """The average after one more update; `updates` is the number of earlier updates."""
+    share = ((1 + updates) / (10 + updates)).clamp(max=decay)  # a tensor, so no wait for the GPU
+    return average + (1 - share) * (weights - average)

@@ -1,7 +1,6 @@
-"""Counts operations and spikes while a network is validated and tested, and reports on them.
+"""Count operations and spikes of a network in validation and test, and report on them.
 
-One count feeds all that is said about energy, firing rates and the health of neurons, so one
-callback says it.
+One callback reports energy, firing rates and dead neurons, because all of them use the same count.
 """
 
 import json
@@ -38,18 +37,18 @@ log = logging.getLogger(__name__)
 
 
 class EnergyMonitor(Callback):
-    """Logs `energy/*`, `rate/*` and `neurons/*`, and reports on the whole test set.
+    """Logs `energy/*`, `rate/*` and `neurons/*`, and writes a report on the whole test set.
 
     In a validation epoch it counts whole batches until it has `config.samples` images, which the
-    data module has put into a fixed random order; a test counts all. Scalars can be monitored by
-    other callbacks. Rates of every layer and timestep go to `rates.jsonl`; a test leaves the whole
-    report.
+    data module has put into a fixed random order. A test counts all images. Other callbacks can
+    monitor the scalars. A validation writes the rates of every layer and timestep to `rates.jsonl`;
+    a test writes the whole report.
 
     Args:
         config: Convention, hardware models, samples.
-        folder: Where the files go; the report of a test is written into it.
-        facts: What else belongs to the numbers of a report: model, data, commit, versions.
-        new: Whether a report goes into a new folder, with a number behind its name if need be.
+        folder: Folder of `rates.jsonl` and of the report.
+        facts: Facts to write beside the numbers of a report: model, data, commit, versions.
+        new: Whether to write the report to a new folder, whose name gets a number if it exists.
 
     Raises:
         SettingError: There is no hardware model of a configured name.
@@ -59,7 +58,7 @@ class EnergyMonitor(Callback):
         self, config: EnergyConfig, folder: Path, facts: dict[str, Any], new: bool = False
     ) -> None:
         super().__init__()
-        # Now, and not when the training is done.
+        # Build the models now, so that a wrong name is reported before the training.
         names = [cost_model(name).name for name in config.costs]
         rule = "name models of different names, which a report could not tell apart"
         require(len(set(names)) == len(names), "energy.costs", rule, names)
@@ -68,9 +67,10 @@ class EnergyMonitor(Callback):
         self.facts = facts
         self.new = new
         self.scalars: Scalars = {}
-        """Of the last validation or test, in full precision; empty if it counted nothing."""
+        """Metrics of the last validation or test, in full precision; empty if nothing was counted.
+        """
         self.table: LayerTable | None = None
-        """What the last validation or test counted."""
+        """Counts of the last validation or test."""
         self._counter: Counter | None = None
         self._samples = 0.0
         self._started = False
@@ -78,7 +78,7 @@ class EnergyMonitor(Callback):
         self._rates: list[str] = []
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rates": list(self._rates)}  # as of metrics.jsonl: a resumed run has all of them
+        return {"rates": list(self._rates)}  # so that a resumed run has the lines of all epochs
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._rates = list(state_dict["rates"])
@@ -86,7 +86,7 @@ class EnergyMonitor(Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.scalars = {}
         due = (trainer.current_epoch + 1) % self.config.every_n_epochs == 0
-        alone = trainer.state.fn is not TrainerFn.FITTING  # trainer.validate()
+        alone = trainer.state.fn is not TrainerFn.FITTING  # a call of trainer.validate()
         if (due or alone) and not trainer.sanity_checking:
             self._begin(pl_module, self.config.samples / trainer.world_size)
 
@@ -119,7 +119,7 @@ class EnergyMonitor(Callback):
         self._start_batch(batch)
 
     def _start_batch(self, batch: Any) -> None:
-        # A batch is empty where the share of this process has ended before that of another.
+        # The last batch of a process may be empty.
         if self._counter and len(batch[0]) and self._counter.samples < self._samples:
             self._counter.start(len(batch[0]))
             self._started = True
@@ -182,15 +182,15 @@ class EnergyMonitor(Callback):
         self._finish(trainer, pl_module)
 
     def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> LayerTable:
-        """Add up what all ranks counted, and log its scalars."""
+        """Merge the counts of all ranks, and log the scalars."""
         assert self._counter is not None
         if trainer.world_size > 1:
-            own = (self._counter.table(), self._coverage) if self._started else None
+            of_rank = (self._counter.table(), self._coverage) if self._started else None
             shares: list[tuple[LayerTable, float | None] | None] = [None] * trainer.world_size
-            dist.all_gather_object(shares, own)
-            counted_there = [share for share in shares if share is not None]
-            table = merge(share[0] for share in counted_there)
-            self._coverage = counted_there[0][1]
+            dist.all_gather_object(shares, of_rank)
+            not_empty = [share for share in shares if share is not None]
+            table = merge(share[0] for share in not_empty)
+            self._coverage = not_empty[0][1]
         else:
             table = self._counter.table()
         self._counter = None
@@ -202,7 +202,7 @@ class EnergyMonitor(Callback):
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.table is None or not trainer.is_global_zero:
             return
-        # Here, because matplotlib takes half a second, which the start of a run can spare.
+        # Import here, because matplotlib would add half a second to the start of every run.
         from saformer.energy import report
 
         scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -224,14 +224,14 @@ class EnergyMonitor(Callback):
 
 
 def counted(trainer: pl.Trainer) -> Scalars:
-    """What the last validation or test of a trainer counted; nothing without an `EnergyMonitor`."""
+    """Energy metrics of a trainer's last validation or test; empty without an `EnergyMonitor`."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     found = [callback.scalars for callback in callbacks if isinstance(callback, EnergyMonitor)]
     return found[0] if found else {}
 
 
 def silenced(trainer: pl.Trainer, pl_module: pl.LightningModule) -> list[str]:
-    """What is wrong with a network, in words, after its validation or test."""
+    """Warnings about a network that hardly fires, after its validation or test."""
     split = "test" if trainer.state.fn is TrainerFn.TESTING else "validation"
     return silence(counted(trainer), getattr(pl_module, "same_logits", False), split)
 

@@ -1,4 +1,4 @@
-"""What every report on an epoch needs: its metrics, its learning rate, how fast it trained."""
+"""Measure an epoch for all reports: its metrics, its learning rate and its training speed."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ from saformer.training.callbacks.energy import counted
 
 
 def compile_seconds() -> float:
-    """What torch.compile has taken so far in this process."""
+    """Seconds that torch.compile has taken so far in this process."""
     if "torch._dynamo" not in sys.modules:
         return 0.0
     from torch._dynamo.utils import calculate_time_spent
@@ -23,7 +23,7 @@ def compile_seconds() -> float:
 
 
 class EpochMeter(Callback):
-    """Counts the samples of a training epoch and the seconds they took, validation left out."""
+    """Counts the samples of a training epoch and its seconds, without those of validation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class EpochMeter(Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        # At the end of the epoch the schedule has already moved on to the next one.
+        # Read the rate here: at the end of the epoch, it is already that of the next epoch.
         self.lr = float(optimizer.param_groups[0]["lr"])
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -74,12 +74,12 @@ class EpochMeter(Callback):
     def read(self, trainer: pl.Trainer) -> dict[str, float]:
         """Stop the clock and return the epoch's `train/*`, `val/*` and energy metrics.
 
-        To be called in `on_train_epoch_end`, which Lightning runs after the validation of the same
-        epoch, and on every rank: the mean over an epoch may need all of them.
+        Call it in `on_train_epoch_end`, which Lightning runs after the validation of the same
+        epoch. Call it on every rank, because the mean over an epoch may need all ranks.
         """
         self._pause()
-        # Lightning keeps the values of the last validation; in an epoch without one they are old.
+        # In an epoch without validation, Lightning still holds the values of an earlier epoch.
         groups = ("train/", "val/") if self._validated else ("train/",)
         metrics = trainer.callback_metrics.items()
-        found = {name: float(value) for name, value in metrics if name.startswith(groups)}
-        return found | counted(trainer) if self._validated else found
+        logged = {name: float(value) for name, value in metrics if name.startswith(groups)}
+        return logged | counted(trainer) if self._validated else logged

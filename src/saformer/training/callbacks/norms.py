@@ -1,4 +1,4 @@
-"""BatchNorm's running statistics in the first steps of a training."""
+"""Correct BatchNorm's running statistics in the first steps of a training."""
 
 from typing import Any
 
@@ -12,23 +12,24 @@ RECENT = 32
 
 
 class FreshStatistics(Callback):
-    """Running statistics that are of the network as it is, from the first batch on.
+    """Makes running statistics fit the current network from the first batch on.
 
-    PyTorch starts them at mean 0 and variance 1, which is left in them for 60 to 90 steps and
-    keeps every neuron silent in evaluation, and averages over 1/momentum steps, too many for a
-    network that is another one ten steps later. Here the n-th batch counts with
-    max(momentum, 32 / (n + 31)): the first replaces what was there, those that follow count in a
-    window that grows with n, and from then on it is the configured momentum, as in PyTorch.
+    PyTorch initialises them to mean 0 and variance 1. This start value has an effect for 60 to 90
+    steps and keeps every neuron silent in evaluation. Also, PyTorch averages over 1/momentum steps,
+    but at the start of a training the network changes much within ten steps. Here the n-th batch
+    has the weight max(momentum, 32 / (n + 31)). So the first batch replaces the start value, the
+    next batches are averaged in a window that grows with n, and later the weight is the configured
+    momentum, as in PyTorch.
 
-    Training does not change, since it normalises by each batch's own statistics, and neither does
-    a layer that brings statistics, as of a pretrained or resumed network. `momentum` itself stays
-    as it is, because each other value would be another graph to compile.
+    The training does not change, because it normalises with each batch's own statistics. A layer
+    that already has statistics, such as one of a pretrained or resumed network, does not change
+    either. `momentum` itself keeps its value, because each new value would recompile the graph.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._batches = 0
-        self._names: list[str] | None = None  # of the layers that began without statistics
+        self._names: list[str] | None = None  # layers that started without statistics
         self._norms: list[_BatchNorm] = []
         self._kept: list[tuple[_BatchNorm, list[Tensor], Tensor]] = []
 
@@ -51,12 +52,12 @@ class FreshStatistics(Callback):
         self._norms = [norm for norm in self._norms if weight > (norm.momentum or 0.0)]
         self._kept = []
         for norm in self._norms:
-            if not norm.training:  # it normalises by what it has
+            if not norm.training:  # it uses its statistics and does not update them
                 continue
-            statistics = [one.clone() for one in _statistics(norm)]
+            statistics = [statistic.clone() for statistic in _statistics(norm)]
             self._kept.append((norm, statistics, _calls(norm).clone()))
-            for one in _statistics(norm):
-                one.zero_()  # so that what the batch adds can be told from what was there
+            for statistic in _statistics(norm):
+                statistic.zero_()  # so that afterwards it holds only the part of this batch
 
     def on_train_batch_end(
         self,
@@ -70,25 +71,25 @@ class FreshStatistics(Callback):
         self._batches += 1
         for norm, before, calls_before in self._kept:
             assert norm.momentum is not None
-            # A layer may be called several times for a batch, in a loop over time; or never.
+            # For one batch, a layer may run several times (in a loop over time) or never.
             calls = _calls(norm) - calls_before
             share = 1 - (1 - norm.momentum) ** calls
-            for kept, one in zip(before, _statistics(norm), strict=True):
-                of_batch = torch.where(calls > 0, one / share, kept)
-                one.copy_(torch.lerp(kept, of_batch, weight))
+            for old, statistic in zip(before, _statistics(norm), strict=True):
+                of_batch = torch.where(calls > 0, statistic / share, old)
+                statistic.copy_(torch.lerp(old, of_batch, weight))
         self._kept = []
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         for norm, before, _ in self._kept:
-            for kept, one in zip(before, _statistics(norm), strict=True):
-                one.copy_(kept)
+            for old, statistic in zip(before, _statistics(norm), strict=True):
+                statistic.copy_(old)
         self._kept = []
 
 
 def _weight(batches: int) -> float:
-    """What a batch counts, after so many others."""
+    """Weight of the next batch in the statistics, after `batches` earlier ones."""
     return RECENT / (batches + RECENT)
 
 
@@ -103,7 +104,7 @@ def _without_statistics(module: nn.Module) -> list[str]:
         return []
     fresh = torch.stack(
         [
-            # Weights from before PyTorch counted batches come with a count of 0.
+            # Also check the values: very old PyTorch weights have statistics but a count of 0.
             (_calls(norm) == 0) & (mean == 0).all() & (variance == 1).all()
             for norm in norms.values()
             for mean, variance in [_statistics(norm)]

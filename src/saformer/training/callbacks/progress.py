@@ -1,4 +1,4 @@
-"""How a run shows that it moves: a bar on a terminal, one plain line for each epoch elsewhere."""
+"""Show the progress of a run: a bar on a terminal, otherwise one plain line per epoch."""
 
 import sys
 
@@ -12,7 +12,7 @@ from saformer.training.callbacks.meter import EpochMeter
 class EpochLine(EpochMeter, ProgressBar):
     """Prints one line for each epoch, for logs of clusters and pipes.
 
-    Being a `ProgressBar` keeps Lightning from adding one of its own.
+    It is a `ProgressBar`, so that Lightning does not add its own progress bar.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class EpochLine(EpochMeter, ProgressBar):
         self._enabled = True
 
     def disable(self) -> None:
-        """Called by Lightning on all ranks but the first, and while it tunes a batch size."""
+        """Lightning calls this on all ranks except the first, and while it tunes a batch size."""
         self._enabled = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -46,5 +46,5 @@ class EpochLine(EpochMeter, ProgressBar):
 
 
 def progress_bar() -> Callback:
-    """A live bar if somebody watches, lines otherwise."""
+    """A live bar on a terminal, otherwise lines."""
     return RichProgressBar(leave=True) if sys.stdout.isatty() else EpochLine()

@@ -1,4 +1,4 @@
-"""The files every run leaves, whatever its logger: metrics.jsonl and results.json."""
+"""Write the files that every run has with any logger: metrics.jsonl and results.json."""
 
 import json
 import logging
@@ -22,10 +22,10 @@ class ResultsWriter(EpochMeter):
     """Writes one line for each epoch to metrics.jsonl, and results.json at the end of the test.
 
     A line holds `epoch` (the first is 1), `step`, `lr` (of the epoch's last step), all `train/*`
-    and `val/*` metrics and what was counted of energy, in full precision and without times or
-    paths: two runs with the same seed write the same bytes. Checkpoints carry the lines so far, so
-    a resumed run has all of them, in whatever folder it goes on; epochs after the checkpoint are
-    trained again and drop out.
+    and `val/*` metrics, and the metrics of energy. Numbers have full precision, and there are no
+    times or paths, so two runs with the same seed write the same bytes. A checkpoint contains the
+    lines so far, so a resumed run has all of them, even in another folder. Lines of epochs after
+    the checkpoint are dropped, because these epochs are trained again.
 
     Args:
         run_dir: Folder of the run.
@@ -41,8 +41,8 @@ class ResultsWriter(EpochMeter):
         self._clock = time.perf_counter()
         self._fit: dict[str, Any] | None = None
         self._all_lines: list[dict[str, Any]] = []
-        self._tested_step = 0  # of the weights that are there
-        self._first_step: dict[str, float] = {}  # of this start
+        self._tested_step = 0  # training step of the current weights
+        self._first_step: dict[str, float] = {}  # times of the first step of this start
 
     def state_dict(self) -> dict[str, Any]:
         return {"total": dict(self._total), "lines": list(self._lines)}
@@ -97,15 +97,15 @@ class ResultsWriter(EpochMeter):
         self._write_lines(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Gathered here and not at the end of the test, because loading a checkpoint for the test
-        # also takes all callbacks back to the epoch of that checkpoint.
+        # Collect this now and not at the end of the test, because loading a checkpoint for the test
+        # also resets all callbacks to the epoch of that checkpoint.
         self._add_wall_seconds()
         self._all_lines, self._tested_step = self._lines, trainer.global_step
         paths, best = {"best": "", "last": ""}, best_checkpoint(trainer)
         if best is not None:
             paths["best"] = best.best_model_path
         for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.monitor is None:  # the newest
+            if isinstance(callback, ModelCheckpoint) and callback.monitor is None:  # last.ckpt
                 paths["last"] = callback.best_model_path
         trained = self._total["train_seconds"]
         self._fit = {
@@ -136,9 +136,10 @@ class ResultsWriter(EpochMeter):
         write_json(self._run_dir / "results.json", record)
 
     def _tested_epoch(self, trainer: pl.Trainer) -> dict[str, Any] | None:
-        """The line of the epoch whose weights were tested, if it was measured by what is watched.
+        """The line of the epoch whose weights were tested; None if it has no monitored metric.
 
-        By the step of the weights themselves: a second choice from the lines might be another.
+        The epoch is found by the step of the tested weights. To choose the best line again could
+        give another epoch.
         """
         best = best_checkpoint(trainer)
         watched = (best.monitor if best is not None else None) or "val/top1"

@@ -1,4 +1,4 @@
-"""Draws what a tested network does on the first test images."""
+"""Draw firing rates, attention and spikes of a tested network on the first test images."""
 
 import logging
 from pathlib import Path
@@ -18,13 +18,13 @@ log = logging.getLogger(__name__)
 
 
 class SpikeFigures(Callback):
-    """After a test draws firing rates, attention and spikes of the first image, as PNG.
+    """Draws firing rates, attention and spikes of the first test image after a test, as PNG.
 
-    wandb gets them too. Only the first process draws, and nothing after `trainer.fast_dev_run`. A
-    failure is told in the log and costs the run nothing else.
+    It also logs them to wandb. Only the first process draws, and nothing is drawn after
+    `trainer.fast_dev_run`. A failure is only logged and does not stop the run.
 
     Args:
-        folder: Where the figures go.
+        folder: Folder of the figures.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,7 +38,7 @@ class SpikeFigures(Callback):
             data = cast(SpikingDataModule, trainer.datamodule)  # type: ignore[attr-defined]
             with trainer.precision_plugin.forward_context():
                 files = draw_first(pl_module, data, 1, self.folder, for_print=False)
-        except Exception as error:  # the results of a long run must not hang on its pictures
+        except Exception as error:  # a failed figure must not stop a long run
             ours = not isinstance(error, UserError | OSError)
             log.warning("the figures of spikes could not be drawn: %s", error, exc_info=ours)
             return
@@ -54,29 +54,29 @@ def draw_first(
     folder: Path,
     for_print: bool = True,
 ) -> list[Path]:
-    """Draw what a network does on the first test images, or all if there are fewer.
+    """Draw the activity of a network on the first test images, or on all if there are fewer.
 
     Args:
         module: Our LightningModule, in evaluation mode.
-        data: Its data, set up.
-        images: How many images.
-        folder: Where to; made if needed.
-        for_print: As of `saformer.spikes.figures.write`.
+        data: Its data module, after `setup`.
+        images: Number of images.
+        folder: Folder of the figures; created if needed.
+        for_print: See `saformer.spikes.figures.write`.
 
     Returns:
-        The files.
+        Paths of the figures.
 
     Raises:
         DataError: An image cannot be read.
     """
-    # Here, because matplotlib takes half a second, which the start of a run can spare.
+    # Import here, because matplotlib would add half a second to the start of every run.
     from saformer.spikes import figures
     from saformer.spikes.record import record
 
     config = cast(Config, module.config)
     tested = cast(Any, data.test_dataloader().dataset)
     batch = tested.__getitems__(list(range(min(images, len(tested)))))
-    if isinstance(batch, tuple):  # and not the error of a file, which the next line raises
+    if isinstance(batch, tuple):  # otherwise it is a DataError, which the next hook raises
         batch = tuple(part.to(module.device) for part in batch)
     x, y = data.on_after_batch_transfer(batch, 0)
     recording = record(cast(torch.nn.Module, module.backbone), x)
