@@ -1,6 +1,6 @@
 """SAFormer: train, evaluate and compare spiking vision transformers.
 
-As a library, without Hydra or Lightning in sight:
+As a library, it needs neither Hydra nor Lightning:
 
     >>> import saformer
     >>> model = saformer.create_model("saformer_4_384", num_classes=100, timesteps=4)
@@ -29,7 +29,7 @@ HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name when it is first used, so that `import saformer` takes no time."""
+    """Import a name at first use, so that `import saformer` is fast."""
     if name == "energy":
         return import_module("saformer.energy")
     if name in HOMES:

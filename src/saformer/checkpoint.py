@@ -1,7 +1,7 @@
-"""Checkpoints as files: read and compare them, and say each way in which they can be wrong.
+"""Read and compare checkpoint files, with a clear error for each way in which they can be wrong.
 
-They hold plain data and are always read with `weights_only=True`, so that a file from a stranger
-cannot run code.
+Checkpoints contain plain data. We always read them with `weights_only=True`, so that a file from a
+stranger cannot run code.
 """
 
 from pathlib import Path
@@ -17,19 +17,19 @@ from saformer.weights_file import require_dense, require_regular, require_whole
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 OWN = (LAST, PREVIOUS, "best.ckpt")
-"""Those of a run, in the order in which training goes on from the first that is whole."""
+"""Checkpoints of a run; training resumes from the first of them that is not damaged."""
 
-# Settings that shape the parameters or what they mean, and the seed, by which a run is known;
-# training goes on only if they agree.
+# The seed, and settings that determine the parameters or their meaning. Training resumes only if
+# they are equal.
 RUN_SETTINGS = ("seed", "model", "attention", "neuron", "timesteps")
 DATA_SETTINGS = (
     *("name", "num_classes", "in_channels", "image_size", "crop_pct"),
     *("mean", "std", "events"),
 )
 NODES = ("trainer", "dataset", "model", "attention", "neuron", "energy")
-# What snnTorch keeps of a neuron's settings in buffers; where learned, they are parameters.
+# snnTorch stores these settings of a neuron in buffers, or in parameters if they are learned.
 CONSTANTS = ("alpha", "beta", "threshold", "graded_spikes_factor", "reset_mechanism_val")
-# Where a checkpoint holds what training made; the second and third are those of an average.
+# Keys of a checkpoint with trained values; the second and third exist with weight averaging.
 TRAINED = ("state_dict", "current_model_state", "averaging_state", "optimizer_states")
 
 
@@ -37,7 +37,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint of this project onto the CPU.
 
     Raises:
-        CheckpointError: There is no such file, it is damaged, or it is something else.
+        CheckpointError: The file is missing, damaged, or not a checkpoint of this project.
     """
     path = Path(path)
     if not path.exists():
@@ -55,7 +55,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             "another one"
         ) from None
     except Exception as error:
-        # What torch raises for a cut-off or foreign file differs by version and by where it is cut.
+        # The exception of torch depends on its version and on the kind of damage.
         reason = str(error).partition("\n")[0].partition(". ")[0]
         raise CheckpointError(
             f"ckpt_path={path} cannot be read ({reason}): it is damaged or not a checkpoint; "
@@ -78,41 +78,42 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def trained_values(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """What training has made, by name: weights, statistics, averages, moments of the optimizer."""
-    found = (pair for key in TRAINED for pair in named_tensors(checkpoint.get(key), key))
-    return {name.removeprefix("state_dict."): value for name, value in found}
+    """All trained values by name: weights, statistics, averages, moments of the optimizer."""
+    pairs = (pair for key in TRAINED for pair in named_tensors(checkpoint.get(key), key))
+    return {name.removeprefix("state_dict."): value for name, value in pairs}
 
 
 def saved_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """The settings of the run that wrote a checkpoint, as plain data.
 
-    Those of a run are resolved when they are saved. An interpolation would be somebody else's, who
-    would read the environment with it; only what is the machine's, and is never followed, may hold
-    the like: a folder can be called so.
+    A run resolves all interpolations before it saves its settings. So an interpolation `${...}` was
+    added later, maybe by an attacker who wants to read environment variables, and it is refused.
+    Only settings of the machine, which are never taken from a checkpoint, may contain such text,
+    because the name of a folder can contain it.
 
     Raises:
-        CheckpointError: They are no plain data, or hold what no run writes.
+        CheckpointError: The settings are not plain data, or contain something that no run writes.
     """
     config: dict[str, Any] = checkpoint["hyper_parameters"]["config"]
     for name in NODES:
-        node = config.get(name, {} if name == "energy" else None)  # that is younger than some
+        node = config.get(name, {} if name == "energy" else None)  # old checkpoints have no energy
         if not isinstance(node, dict):
             raise _odd(name, node)
     for name, value in config.items():
         _require_plain(str(name), value)
     memory = config.get("memory")
     if isinstance(memory, dict) and memory.get("spikes") == "byte":
-        # An option no more; it gave the results of any other.
+        # This option no longer exists; it gave the same results as all others.
         return config | {"memory": memory | {"spikes": "bit"}}
     return config
 
 
 def _require_plain(name: str, value: Any) -> None:
-    """Hold what is stored under a dotted name against what a run writes."""
+    """Refuse a value under a dotted name that no run would write."""
     if isinstance(value, dict | list):
-        items = value.items() if isinstance(value, dict) else ((None, each) for each in value)
-        for key, each in items:
-            _require_plain(name if key is None else f"{name}.{key}", each)
+        items = value.items() if isinstance(value, dict) else ((None, inner) for inner in value)
+        for key, inner in items:
+            _require_plain(name if key is None else f"{name}.{key}", inner)
         return
     text = isinstance(value, str) and (
         ("${" not in value and value.isprintable()) or covers(OF_MACHINE, name)
@@ -125,13 +126,13 @@ def _require_plain(name: str, value: Any) -> None:
 def _odd(name: str, value: Any) -> CheckpointError:
     shown = type(value).__name__ if isinstance(value, int) else ascii(value)[:80]
     return CheckpointError(
-        f"the checkpoint has {ascii(name)[1:-1]}={shown}, which no run writes: it was changed by "
-        "somebody, and nothing is done with it"
+        f"the checkpoint has {ascii(name)[1:-1]}={shown}, which no run writes: somebody has "
+        "changed the file, so it is not used"
     )
 
 
 def at_epoch_end(checkpoint: dict[str, Any]) -> bool:
-    """Whether training can go on exactly: all of it is there, and no epoch is half done."""
+    """Whether training can resume exactly: the state is complete, and no epoch is half done."""
     if "loops" not in checkpoint:  # imported weights
         return False
     epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
@@ -139,10 +140,10 @@ def at_epoch_end(checkpoint: dict[str, Any]) -> bool:
 
 
 def require_resumable(path: str, saved: dict[str, Any], current: dict[str, Any]) -> None:
-    """Refuse to go on from a checkpoint of another model, other data or another seed.
+    """Refuse to resume from a checkpoint of another model, other data or another seed.
 
     Args:
-        path: The checkpoint, for the message.
+        path: Path of the checkpoint, for the message.
         saved: Settings of the run that wrote it.
         current: Settings of this run.
 
@@ -154,15 +155,15 @@ def require_resumable(path: str, saved: dict[str, Any], current: dict[str, Any])
         node = {key: config[key] for key in RUN_SETTINGS}
         node["neuron"] = {k: v for k, v in node["neuron"].items() if k != "backend"}
         data = {key: config["dataset"][key] for key in DATA_SETTINGS if key in config["dataset"]}
-        if data.get("events"):  # which recordings are damaged is none of the model's business
+        if data.get("events"):  # bad_recordings does not affect the model
             data["events"] = {k: v for k, v in data["events"].items() if k != "bad_recordings"}
         node["dataset"] = data
         return leaves(node)
 
     before, now = relevant(saved), relevant(current)
-    # Younger than some checkpoints, and nothing by default.
-    own = {name: None for name in now if name == "neuron.layer" or ".options." in name}
-    for name, value in (own | before).items():
+    # Old checkpoints do not have these settings; they had the same effect as the default None.
+    defaults = {name: None for name in now if name == "neuron.layer" or ".options." in name}
+    for name, value in (defaults | before).items():
         if now.get(name) != value:
             typed = {"model.name": "model", "dataset.name": "dataset"}.get(name, name)
             raise CheckpointError(
@@ -174,20 +175,20 @@ def require_resumable(path: str, saved: dict[str, Any], current: dict[str, Any])
 def load_weights(path: str, checkpoint: dict[str, Any], module: nn.Module) -> None:
     """Load the weights of a checkpoint into a module.
 
-    Constants of neurons, which are saved with the weights, stay those of the module's settings: so
-    `neuron.tau` and thresholds can be changed for an evaluation.
+    The checkpoint also contains constants of neurons. They are not loaded but keep the values of
+    the module's settings, so that an evaluation can change `neuron.tau` and thresholds.
 
     Raises:
-        CheckpointError: They do not fit; the message names the first that does not.
+        CheckpointError: The weights do not fit; the message names the first that does not.
     """
-    weights, own = checkpoint["state_dict"], module.state_dict()
-    for name in sorted(weights.keys() | own.keys()):
+    weights, current = checkpoint["state_dict"], module.state_dict()
+    for name in sorted(weights.keys() | current.keys()):
         found = tuple(weights[name].shape) if name in weights else "nothing"
-        wanted = tuple(own[name].shape) if name in own else "nothing"
+        wanted = tuple(current[name].shape) if name in current else "nothing"
         if found != wanted:
             raise CheckpointError(
                 f"ckpt_path={path} does not fit this model: {name} is {found} in the checkpoint "
                 f"and {wanted} in the model"
             )
     constants = [n for n, _ in module.named_buffers() if n.rpartition(".")[2] in CONSTANTS]
-    module.load_state_dict({**weights, **{name: own[name] for name in constants}})
+    module.load_state_dict({**weights, **{name: current[name] for name in constants}})

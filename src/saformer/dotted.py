@@ -1,4 +1,4 @@
-"""Settings by their dotted names, as they are typed."""
+"""Settings by their dotted names, as the user types them."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,20 +7,20 @@ OF_MACHINE = (
     *("trainer", "callbacks", "logger", "ckpt_path", "data_dir", "neuron.backend"),
     *("dataset.root", "dataset.cache_dir", "dataset.num_workers", "dataset.device_resident"),
 )
-"""Settings of the machine that trains, or of training alone: no other follows a checkpoint's."""
+"""Settings that belong to a machine or only to training; they are never taken from a checkpoint."""
 
 
 def leaves(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """All settings by dotted name; lists are values, and so are empty nodes."""
-    found: dict[str, Any] = {}
+    """All settings by dotted name; lists and empty groups count as values."""
+    by_name: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, dict) and value:
-            found |= leaves(value, f"{prefix}{name}.")
+            by_name |= leaves(value, f"{prefix}{name}.")
         else:
-            found[prefix + name] = value
-    return found
+            by_name[prefix + name] = value
+    return by_name
 
 
 def covers(names: Iterable[str], setting: str) -> bool:
-    """Whether a setting is one of the names, or lies below one."""
+    """Whether a setting is one of the names, or belongs to a group with one of the names."""
     return any(setting == name or setting.startswith(name + ".") for name in names)

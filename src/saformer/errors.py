@@ -1,7 +1,7 @@
-"""Errors made by the user, told in one line.
+"""Errors that the user can correct; each has a message of one line.
 
 The command line prints the message of a `UserError` without a traceback and exits with its code.
-Any other exception is ours and keeps its full traceback.
+Any other exception is an error in our code and keeps its full traceback.
 """
 
 from enum import Enum
@@ -11,23 +11,23 @@ from saformer.escape import plain
 
 
 class UserError(Exception):
-    """Something the person at the command line can put right."""
+    """An error that the user at the command line can correct."""
 
     exit_code = 2
 
 
 class SettingError(UserError, ValueError):
-    """A setting has a value that cannot work; the message names it as it is typed."""
+    """A setting has an invalid value; the message names the setting as the user types it."""
 
 
 class DataError(UserError):
-    """Data on disk is missing or is not what it should be.
+    """Data on the disk is missing or wrong.
 
     Args:
-        path: The file or folder that was looked at.
-        expected: What should have been there.
-        found: What is there instead.
-        fix: The one thing to do about it.
+        path: The file or folder with the problem.
+        expected: What was expected there.
+        found: What was found instead.
+        fix: What the user should do.
     """
 
     def __init__(self, path: str | Path, expected: str, found: str, fix: str) -> None:
@@ -35,16 +35,16 @@ class DataError(UserError):
         super().__init__(f"{path}: expected {expected}, found {found}. {fix}")
 
     def __reduce__(self) -> tuple[type, tuple[Path, str, str, str]]:
-        """How it comes out of a loader's process."""
+        """Pickle the error, so that a data worker can send it to the main process."""
         return type(self), (self.path, self.expected, self.found, self.fix)
 
 
 class OtherRunError(UserError):
-    """A folder holds another run, which stays as it is."""
+    """A folder holds another run, which is not changed."""
 
 
 class InUseError(OtherRunError):
-    """Another process works in a folder."""
+    """Another process uses a folder."""
 
 
 class CheckpointError(UserError):
@@ -52,7 +52,7 @@ class CheckpointError(UserError):
 
 
 class TrainingStopped(UserError):
-    """Training cannot go on (for example the loss is NaN); what was saved so far stays."""
+    """Training cannot continue (for example because the loss is NaN); saved files are kept."""
 
     exit_code = 1
 

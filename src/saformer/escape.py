@@ -1,7 +1,8 @@
-"""Text of others in our output: one escape for each format, used by all that write it.
+"""Escape foreign text in our output: one function for each output format.
 
-Names, labels and what stands in others' files may hold anything. Here each becomes text that a
-terminal, a page, a paper, a spreadsheet or a shell shows and does not obey. Imports no torch.
+Names, labels and files of other people may contain any characters. These functions make sure that a
+terminal, a page, a paper, a spreadsheet or a shell displays such text and never executes it. This
+module imports no torch.
 """
 
 import csv
@@ -15,9 +16,9 @@ from io import StringIO
 from typing import Any, TextIO
 
 UNQUOTED = re.compile(r"(?=[a-z]|.*/)([\w/.:-]|\$\{[\w:.]*\})+", re.ASCII | re.IGNORECASE)
-"""What Hydra takes for a text without quotes: neither a number nor letters of other alphabets."""
+"""Text that Hydra reads as a string without quotes: ASCII only, and not a number."""
 CONSTANTS = ("true", "false", "null", "inf", "nan")
-FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # and the same at the width of Chinese characters
+FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # also in the full width of Chinese characters
 LATEX = str.maketrans(
     {
         **{char: f"\\{char}" for char in "&%$#_{}"},
@@ -35,42 +36,42 @@ LATEX = str.maketrans(
 MARKDOWN = re.compile(
     r"[\\`*|~$]"
     r"|\](?=[(\[:])"  # the end of a link's text
-    r"|(?<![^\W_])_|_(?![^\W_])"  # but not within a word, where it says nothing
+    r"|(?<![^\W_])_|_(?![^\W_])"  # but not within a word, where an underscore has no effect
 )
 
 
 def plain(text: str) -> str:
-    """One printable line: what moves a cursor, a line or the direction of writing as its code."""
+    """Make one printable line; control characters are replaced by their escape codes."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def lines(text: str) -> str:
-    """The same with each line as `plain` has it: line breaks stay where they are meant."""
+    """Apply `plain` to each line; line breaks stay."""
     return "\n".join(map(plain, text.split("\n")))
 
 
 def say(text: str, file: TextIO | None = None) -> None:
-    """Print one line at once, as `plain` has it."""
+    """Print one line through `plain`, and flush."""
     print(plain(text), file=file or sys.stdout, flush=True)
 
 
 def latex(text: str) -> str:
-    """Plain text for LaTeX."""
+    """Escape text for LaTeX."""
     escaped = plain(text).translate(LATEX)
-    # Behind the end of a row these two would be its arguments.
+    # After the end of a table row, LaTeX would read [ or * as an argument of \\.
     return f"{{}}{escaped}" if escaped.startswith(("[", "*")) else escaped
 
 
 def markdown(text: str) -> str:
-    """Plain text within a line or a cell of markdown, in which no HTML and no link is left."""
+    """Escape text for a line or a table cell of Markdown, so that it contains no HTML or link."""
     marked = MARKDOWN.sub(lambda match: f"\\{match[0]}", plain(text))
     return marked.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
-    """Rows of CSV below a header, in which a spreadsheet finds no formula."""
+    """Write rows as CSV with a header, so that a spreadsheet finds no formula in them."""
     text = StringIO()
     writer = csv.DictWriter(text, header, lineterminator="\n")
     writer.writeheader()
@@ -80,12 +81,12 @@ def csv_text(header: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str
 
 
 def shell(words: Sequence[str]) -> str:
-    """A command for bash and zsh, in one line whatever its words hold."""
+    """Quote a command for bash and zsh; the result is always one line."""
     return " ".join(shlex.quote(w) if w.isprintable() else f"$'{_coded(w)}'" for w in words)
 
 
 def override(value: Any) -> str:
-    """A value that Hydra's parser reads as it is: text, a number, null, a list or a dictionary."""
+    """Quote text, a number, null, a list or a dictionary so that Hydra reads it unchanged."""
     if isinstance(value, list | tuple):
         return f"[{','.join(map(override, value))}]"
     if isinstance(value, dict):
@@ -96,21 +97,21 @@ def override(value: Any) -> str:
         return "null" if value is None else str(value)
     if UNQUOTED.fullmatch(value) and value.lower() not in CONSTANTS:
         return value
-    # Its parser takes a backslash for an escape before a quote, and at the end.
+    # For Hydra's parser, a backslash is an escape only before a quote and at the end.
     inside = re.sub(r'(\\*)("|$)', lambda m: 2 * m[1] + ('\\"' if m[2] else ""), value)
     return f'"{inside}"'
 
 
 def comment(text: str) -> str:
-    """A comment of a shell; quoted, since zsh takes it for a command where it is typed."""
+    """Make a shell comment; its text is quoted, because zsh executes a comment that is typed."""
     text = plain(text)
     harmless = all(char.isalnum() or char in " _-+.,:/%" for char in text)
-    # Quoted by hand, since shlex takes a word with = for one that needs no quotes.
+    # Quote here and not with shlex, which does not quote a word with =.
     return f"# {text}" if harmless else "# '" + text.replace("'", "'\"'\"'") + "'"
 
 
 class PlainFormatter(logging.Formatter):
-    """Writes each line of a message as `plain` has it."""
+    """Applies `plain` to each line of a message."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The formatted message, each line of it printable."""
@@ -133,11 +134,11 @@ def _is_number(text: str) -> bool:
 
 
 def _coded(word: str) -> str:
-    """A word within $'...': what is not printed as the octal numbers of its bytes."""
+    """Content of a word in $'...'; unprintable characters become octal codes of their bytes."""
     return "".join(c if c.isprintable() and c not in "'\\" else _octal(c) for c in word)
 
 
 def _octal(char: str) -> str:
-    undecoded = "\udc80" <= char <= "\udcff"  # a byte of a file's name that is no UTF-8
+    undecoded = "\udc80" <= char <= "\udcff"  # a byte of a file name that is not UTF-8
     coded = char.encode(errors="surrogateescape" if undecoded else "replace")
     return "".join(f"\\{byte:03o}" for byte in coded)

@@ -1,7 +1,7 @@
-"""How the figures look: made at the size they are printed, without pyplot and without global state.
+"""Style of the figures: they have their printed size and use no pyplot and no global state.
 
-Colours are Okabe and Ito's, told apart by the colour-blind; whatever a colour says, a marker or a
-line style says too, for grey print.
+The colours are Okabe and Ito's, which colour-blind readers can distinguish. Every difference in
+colour is also a difference in marker or line style, for grey print.
 """
 
 import logging
@@ -18,32 +18,32 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 
 COLUMN, PAGE = 3.4, 7.0
-"""Widths in inches: a column of a page, and all of its text."""
+"""Widths in inches: one column of a page, and the whole text width."""
 SIZE = 8
-"""Of all text, in points: the least that is read easily in print."""
+"""Size of all text in points, the smallest that is easy to read in print."""
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#e69f00", "#009e73", "#cc79a7"
 SKY, VERMILION, BLACK, YELLOW = "#56b4e9", "#d55e00", "#000000", "#f0e442"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK)
-"""Of what may be thin; yellow is seen in areas alone."""
+"""Colours of lines and markers; yellow can only be seen in areas."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
 LINES = ("-", "--", "-.", ":", (0, (6, 1)))
 DISTINCT = len(MARKERS)
-"""So many things can be told apart in one figure, in grey print too."""
+"""Number of things that a reader can distinguish in one figure, in grey print too."""
 LOOKS = lcm(len(MARKERS), len(COLOURS))
-"""So many pairs of a marker and a colour there are, before `look` begins anew."""
+"""Number of pairs of a marker and a colour, after which `look` repeats itself."""
 GREY, FAINT = "0.4", "0.9"
 
 SETTINGS: dict[Any, Any] = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same figure on every machine
+    "font.sans-serif": ["DejaVu Sans"],  # part of matplotlib, so figures are equal on all machines
     **dict.fromkeys(("font.size", "axes.labelsize", "axes.titlesize", "legend.fontsize"), SIZE),
     **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "figure.titlesize"), SIZE),
-    "text.parse_math": False,  # a name with $ in it is no formula
+    "text.parse_math": False,  # a $ in a name does not start a formula
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),
     **dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.6),
-    "axes.formatter.useoffset": False,  # 97.1, not 0.1 + 97
+    "axes.formatter.useoffset": False,  # ticks show 97.1, not 0.1 with an offset of 97
     "lines.linewidth": 1.0,
     "lines.markersize": 4.5,
     "errorbar.capsize": 1.5,
@@ -54,23 +54,23 @@ SETTINGS: dict[Any, Any] = {
         "legend.columnspacing": 1.2,
         "legend.labelspacing": 0.35,
     },
-    "pdf.fonttype": 42,  # whole TrueType fonts, which journals ask for
+    "pdf.fonttype": 42,  # embed TrueType fonts, because journals require it
 }
 DPI = 300
-PAD, GAP = 0.05, 0.08  # inches: from the edge, and between things below the panels
+PAD, GAP = 0.05, 0.08  # inches: margin at the edge, and space between items below the panels
 
 
 def printed() -> AbstractContextManager[None]:
-    """Within it figures are made and saved as they are printed; afterwards nothing is changed."""
+    """Context in which to make and save figures; it restores matplotlib's settings at its end."""
     return matplotlib.rc_context(SETTINGS)
 
 
 def look(index: int, line: bool = True) -> dict[str, Any]:
-    """Colour, marker and line style of the thing of an index, distinct for the first `DISTINCT`.
+    """Colour, marker and line style for an index; the first `DISTINCT` ones are all different.
 
     Args:
-        index: From 0.
-        line: Whether a line joins the markers.
+        index: Index from 0.
+        line: Whether a line connects the markers.
     """
     return {
         "color": COLOURS[index % len(COLOURS)],
@@ -80,11 +80,11 @@ def look(index: int, line: bool = True) -> dict[str, Any]:
 
 
 def figure(width: float, height: float) -> Figure:
-    """An empty figure.
+    """Make an empty figure.
 
     Args:
-        width: In inches.
-        height: In inches, without what `foot` adds.
+        width: Width in inches.
+        height: Height in inches, without the part that `foot` adds.
     """
     fig = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(fig)
@@ -92,12 +92,12 @@ def figure(width: float, height: float) -> Figure:
 
 
 def foot(fig: Figure, legends: Sequence[Sequence[Artist]], caption: str) -> None:
-    """Put legends and a caption below the panels, and make the figure higher by as much.
+    """Add legends and a caption below the panels, and increase the height of the figure for them.
 
     Args:
-        fig: A figure whose panels are done.
+        fig: A figure with finished panels.
         legends: Labelled artists of each legend, from top to bottom.
-        caption: What must be known to read the figure; it is broken into lines here.
+        caption: Text that explains the figure; this function breaks it into lines.
     """
     width, height = fig.get_size_inches()
     inches = fig.dpi_scale_trans
@@ -105,8 +105,8 @@ def foot(fig: Figure, legends: Sequence[Sequence[Artist]], caption: str) -> None
     lines = wrapped(fig, caption, width - 2 * PAD)
     text = fig.text(PAD, at, "\n".join(lines), transform=inches, va="bottom", linespacing=1.2)
     at += _inches(fig, text)[1] + GAP
-    for handles in reversed([one for one in legends if one]):
-        # The most columns that fit, and no more than the same number of lines needs.
+    for handles in reversed([artists for artists in legends if artists]):
+        # Use the largest number of columns that fits; skip numbers that do not save a line.
         for columns in sorted({-(-len(handles) // n) for n in range(1, len(handles) + 1)})[::-1]:
             legend = fig.legend(
                 handles=_row_by_row(handles, columns),
@@ -128,9 +128,9 @@ def foot(fig: Figure, legends: Sequence[Sequence[Artist]], caption: str) -> None
 
 
 def wrapped(fig: Figure, text: str, width: float) -> list[str]:
-    """Text in lines of at most a width in inches, as they will be drawn."""
+    """Break text into lines whose drawn width is at most `width` inches."""
     lines: list[str] = []
-    fits = int(width * 72 / SIZE)  # so many characters, were they as wide as they are high
+    fits = int(width * 72 / SIZE)  # this many characters always fit: they are narrower than high
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
         if lines and (len(longer) <= fits or text_width(fig, longer) <= width):
@@ -141,7 +141,7 @@ def wrapped(fig: Figure, text: str, width: float) -> list[str]:
 
 
 def text_width(fig: Figure, text: str) -> float:
-    """Inches that a line of text takes."""
+    """Width of a line of text in inches."""
     probe = fig.text(0, 0, text)
     width = _inches(fig, probe)[0]
     probe.remove()
@@ -149,13 +149,13 @@ def text_width(fig: Figure, text: str) -> float:
 
 
 def save(fig: Figure, folder: Path, name: str) -> list[Path]:
-    """Write `<name>.png` and `<name>.pdf`; the same figure gives the same bytes.
+    """Write `<name>.png` and `<name>.pdf`; equal figures give equal bytes.
 
     Raises:
         OSError: The folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of each table of a font
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it logs every table of a font
     png, pdf = folder / f"{name}.png", folder / f"{name}.pdf"
     fig.savefig(png, dpi=DPI, metadata={"Software": None})
     fig.savefig(pdf, metadata={"CreationDate": None})
@@ -163,7 +163,7 @@ def save(fig: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def renderer(fig: Figure) -> RendererAgg:
-    """What measures text."""
+    """The renderer of a figure, which measures text."""
     canvas = fig.canvas
     assert isinstance(canvas, FigureCanvasAgg)
     found: RendererAgg = canvas.get_renderer()
@@ -171,18 +171,18 @@ def renderer(fig: Figure) -> RendererAgg:
 
 
 def light_grid(ax: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
-    """Faint lines behind the data that lead the eye to the ticks."""
+    """Draw faint grid lines behind the data."""
     ax.set_axisbelow(True)
     ax.grid(axis=axis, color=FAINT, linewidth=0.6)
 
 
 def _row_by_row(handles: Sequence[Artist], columns: int) -> list[Artist]:
-    """In the order in which a legend, which fills columns, shows them in rows."""
-    return [one for column in range(columns) for one in handles[column::columns]]
+    """Reorder artists so that a legend, which fills columns first, shows them row by row."""
+    return [artist for column in range(columns) for artist in handles[column::columns]]
 
 
 def _no_handles(handles: Sequence[Artist]) -> dict[str, Any]:
-    """A legend of invisible artists is its texts alone."""
+    """Arguments that remove the space for symbols from a legend of invisible artists."""
     shown = any(handle.get_visible() for handle in handles)
     return {} if shown else {"handlelength": 0, "handletextpad": 0}
 

@@ -1,4 +1,4 @@
-"""Files of results, which are whole whatever stops their writer, and names that nothing has."""
+"""Write files that are complete even after a crash, and find names that do not exist yet."""
 
 import json
 import os
@@ -15,24 +15,24 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_new_json(path: Path, value: Any) -> Path:
-    """Write a value as JSON into a new file, whoever else is writing beside it.
+    """Write a value as JSON into a new file; this is safe if several processes do it at once.
 
     Args:
-        path: The file without its ending; a number is put behind it where there is one.
-        value: What it holds.
+        path: The file without its suffix; a number is appended if such a file exists.
+        value: Content of the file.
 
     Returns:
-        The file.
+        Path of the file.
 
     Raises:
-        OSError: It cannot be written; nothing is left of it.
+        OSError: The file cannot be written; no partial file remains.
     """
     content, names = _json(value), numbered(path, ".json")
     while True:
         new = next(names)
         part = _part(new)
         try:
-            part.touch(exist_ok=False)  # who has the part has the name
+            part.touch(exist_ok=False)  # the process that creates the part file owns the name
         except FileExistsError:
             continue
         if not new.exists():
@@ -42,10 +42,10 @@ def write_new_json(path: Path, value: Any) -> Path:
 
 
 def new_folder(path: Path) -> Path:
-    """Make a new folder of this name, or with a number behind it where it is taken.
+    """Create a new folder of this name; a number is appended if the name exists.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: The folder cannot be created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     names = numbered(path)
@@ -59,12 +59,12 @@ def new_folder(path: Path) -> Path:
 
 
 def with_time(path: Path) -> Path:
-    """A path with the time behind its name; two of a second are the same."""
+    """Append the current time in seconds to the name of a path."""
     return path.with_name(f"{path.name}-{datetime.now():%Y-%m-%d_%H-%M-%S}")
 
 
 def numbered(path: Path, ending: str = "") -> Iterator[Path]:
-    """A path, and the same with -1, -2, ... behind its name, each with an ending."""
+    """Yield a path with a suffix, then the same path with -1, -2, ... before the suffix."""
     yield path.with_name(path.name + ending)
     yield from (path.with_name(f"{path.name}-{number}{ending}") for number in count(1))
 
@@ -75,18 +75,18 @@ def write_whole(
     replaced: Path | None = None,
     mode: int | None = None,
 ) -> None:
-    """Write a file so that a reader sees the old one or the new one, never half of it.
+    """Write a file so that a reader sees the complete old file or the complete new one.
 
-    This holds whatever stops the writer: a kill, a full disk, a loss of power.
+    This is true even after a kill, with a full disk, or after a power failure.
 
     Args:
         path: The file.
-        content: What it holds from now on.
-        replaced: Where the old file goes; None drops it.
-        mode: Who may read and write it; None leaves that to the system.
+        content: New content of the file.
+        replaced: New path of the old file; None deletes the old file.
+        mode: Permissions of the file; None uses the defaults of the system.
 
     Raises:
-        OSError: It cannot be written; the old file is still there.
+        OSError: The file cannot be written; the old file is unchanged.
     """
     part = _part(path)
     try:
@@ -95,9 +95,9 @@ def write_whole(
                 part.chmod(mode)
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
-            os.fsync(file.fileno())  # or the name may reach the disk before what it names
+            os.fsync(file.fileno())  # otherwise the new name may be on the disk before the content
     except OSError as error:
-        part.unlink(missing_ok=True)  # it may be what fills the disk
+        part.unlink(missing_ok=True)  # free the space, because the disk may be full
         error.filename = error.filename or str(path)
         raise
     if replaced is not None and path.exists():
@@ -106,7 +106,7 @@ def write_whole(
 
 
 def set_aside(path: Path) -> None:
-    """Rename a file that would be written over: results-1.json; one that is empty is not kept."""
+    """Rename a file that would be overwritten, such as to results-1.json, unless it is empty."""
     if path.exists() and path.stat().st_size:
         others = numbered(path.with_suffix(""), path.suffix)
         path.rename(next(other for other in others if not other.exists()))
@@ -117,5 +117,5 @@ def _json(value: Any) -> str:
 
 
 def _part(path: Path) -> Path:
-    """What a file is called until it is whole."""
+    """The name of a file while it is being written."""
     return path.with_name(path.name + ".part")

@@ -1,7 +1,7 @@
-"""The global generators of Python, NumPy and torch, which layers and callbacks draw from.
+"""Seed and restore the global random generators of Python, NumPy and torch.
 
-They begin anew from a key of numbers and words: whoever draws behind the same key draws the same,
-whatever was drawn before.
+Layers and callbacks draw from these generators. They are seeded from a key of numbers and words:
+with the same key, the same numbers are drawn, independent of earlier draws.
 """
 
 import random
@@ -14,10 +14,10 @@ import torch
 
 
 def begin(*key: int | str) -> None:
-    """Begin all of them anew.
+    """Seed all generators.
 
     Args:
-        key: What the numbers depend on: numbers of 0 or more, and words.
+        key: Seed as numbers of 0 or more, and words.
     """
     numbers = [int.from_bytes(k.encode(), "big") if isinstance(k, str) else k for k in key]
     mixed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
@@ -28,17 +28,17 @@ def begin(*key: int | str) -> None:
 
 @contextmanager
 def apart(*key: int | str) -> Iterator[None]:
-    """Put them back at the end to where they were.
+    """Context that restores the states of all generators at its end.
 
     Args:
-        key: As of `begin`, for what is drawn inside; without one they just go on.
+        key: Seed inside the context, see `begin`; without a key, the generators are not seeded.
     """
     before: list[tuple[Callable[[Any], None], Any]] = [
         (random.setstate, random.getstate()),
         (np.random.set_state, np.random.get_state()),
         (torch.set_rng_state, torch.get_rng_state()),
     ]
-    if torch.cuda.is_initialized():  # to ask would initialise it
+    if torch.cuda.is_initialized():  # otherwise the call below would initialise CUDA
         before.append((torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
     if torch.backends.mps.is_available():
         before.append((torch.mps.set_rng_state, torch.mps.get_rng_state()))

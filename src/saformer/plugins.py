@@ -1,10 +1,10 @@
-"""Classes and modules of your own, by the dotted name that a setting gives (docs/extend.md).
+"""Find the user's own classes and modules by the dotted names in settings (docs/extend.md).
 
-They are looked for in the current folder, and in what is installed. An import runs the module, so
-names that a checkpoint alone gives do not come here (`saformer.config.restore`). Nothing that was
-found is called before it is known to be of the kind that was asked for.
+We search the current folder and the installed packages. An import runs the code of a module, so
+names that come only from a checkpoint are never passed to this module (`saformer.config.restore`).
+A found object is not called before its kind has been checked.
 
-Imports no torch: the settings that hold the names do not either.
+This module imports no torch, because the settings that contain the names import none either.
 """
 
 import inspect
@@ -22,19 +22,18 @@ from saformer.suggest import suggest
 
 
 def locate(setting: str, dotted: str, fits: Callable[[Any], bool], expected: str) -> Any:
-    """What a dotted name stands for: `module`, `module.Class`, or deeper in a package.
+    """Import the object of a dotted name: `module`, `module.Class`, or deeper in a package.
 
-    The current folder comes behind what is installed, so that a file there replaces no library.
+    The current folder is searched last, so that a file in it cannot replace a library.
 
     Args:
-        setting: The setting that gives the name, as it is typed.
+        setting: The setting that gives the name, as the user types it.
         dotted: The name.
-        fits: Whether something is of the kind that is asked for; it must not call it.
-        expected: That kind, in words: "a subclass of ...".
+        fits: Tells whether an object has the required kind; it must not call the object.
+        expected: Description of that kind: "a subclass of ...".
 
     Raises:
-        SettingError: There is nothing of that name, it cannot be imported, or it is of another
-            kind.
+        SettingError: There is no such object, it cannot be imported, or it has another kind.
     """
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
@@ -49,7 +48,7 @@ def locate(setting: str, dotted: str, fits: Callable[[Any], bool], expected: str
     for i, name in enumerate(names[1:], start=1):
         if hasattr(found, name):
             found = getattr(found, name)
-        elif hasattr(found, "__path__"):  # a package, which may have it as a module
+        elif hasattr(found, "__path__"):  # a package, of which `name` may be a module
             found = _module(typed, ".".join(names[: i + 1]))
         else:
             where = getattr(found, "__file__", None) or ".".join(names[:i])
@@ -60,7 +59,7 @@ def locate(setting: str, dotted: str, fits: Callable[[Any], bool], expected: str
 
 
 def _module(typed: str, name: str) -> ModuleType:
-    """Import a module; whatever it raises is told with the line of its file."""
+    """Import a module; if its code fails, the error names the file and line."""
     if name in sys.modules:
         return sys.modules[name]
     spec = None
@@ -68,12 +67,12 @@ def _module(typed: str, name: str) -> ModuleType:
         spec = find_spec(name)
         if spec is not None:
             return import_module(name)
-    except BaseException as error:  # a module may raise anything, and must not end us as it likes
+    except BaseException as error:  # a module may raise anything, even SystemExit
         file = spec.origin if spec else None
         lines = [
             line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == file
         ]
-        reason = " ".join(str(error).split())  # a SyntaxError names file and line itself
+        reason = " ".join(str(error).split())  # for a SyntaxError it contains file and line
         where = f"{file}, line {lines[-1]}: " if lines else ""
         what = f"{where}{type(error).__name__}: {reason}".removesuffix(": ")
         raise SettingError(f"{typed} cannot be imported: {what}") from error
@@ -81,7 +80,7 @@ def _module(typed: str, name: str) -> ModuleType:
 
 
 def _nowhere(typed: str, name: str) -> str:
-    """There is no such module."""
+    """Make the message that there is no such module."""
     package, _, last = name.rpartition(".")
     if package:
         return f"{typed}: the package {package} has no '{last}'"
@@ -93,35 +92,35 @@ def _nowhere(typed: str, name: str) -> str:
 def require_options(
     setting: str, found: type, method: str, given: Collection[str], options: Mapping[str, Any]
 ) -> None:
-    """Refuse options that a class does not take, and miss those that it needs.
+    """Refuse options that a class does not have, and report missing ones that it needs.
 
     Args:
-        setting: The setting that holds the options, as it is typed.
+        setting: The setting that holds the options, as the user types it.
         found: The class.
-        method: The method that takes them, `__init__` or another.
-        given: Arguments that it is given besides.
-        options: Arguments by keyword.
+        method: Name of the method that takes the options, `__init__` or another.
+        given: Arguments that our code passes to the method.
+        options: Keyword arguments from the setting.
 
     Raises:
-        SettingError: One is unknown to it and to its bases, or missing.
+        SettingError: An option is unknown to the class and its bases, or one is missing.
     """
-    # What one class takes as **kwargs, a base of it knows by name.
-    each = [vars(base)[method] for base in found.__mro__ if method in vars(base)]
-    parameters = inspect.signature(each[0]).parameters
-    takes_all = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
-    if lacking := [] if takes_all else [n for n in given if n not in _by_keyword(each[0])]:
+    # A class with **kwargs passes them on, so also look at the arguments of its base classes.
+    functions = [vars(base)[method] for base in found.__mro__ if method in vars(base)]
+    parameters = inspect.signature(functions[0]).parameters
+    takes_all = any(argument.kind is argument.VAR_KEYWORD for argument in parameters.values())
+    if lacking := [] if takes_all else [n for n in given if n not in _by_keyword(functions[0])]:
         raise SettingError(
             f"{setting.rpartition('.')[0]}: {found.__name__}.{method} does not take "
             f"{', '.join(lacking)}, which it is given (docs/extend.md)"
         )
-    own, *_ = signatures = [_by_keyword(function) for function in each]
+    first, *_ = signatures = [_by_keyword(function) for function in functions]
     known = [name for taken in signatures for name in taken if name not in (*given, "self")]
     for name in options:
         if name not in known:
             raise SettingError(
                 f"{setting}.{name}: {found.__name__} has no such argument.{suggest(name, known)}"
             )
-    for name, argument in own.items():
+    for name, argument in first.items():
         needed = argument.default is argument.empty and name in known
         if needed and name not in options:
             raise SettingError(f"{setting}: {found.__name__} needs a value for '{name}'")
@@ -130,7 +129,7 @@ def require_options(
 def _by_keyword(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {
-        name: one
-        for name, one in inspect.signature(function).parameters.items()
-        if one.kind in kinds
+        name: argument
+        for name, argument in inspect.signature(function).parameters.items()
+        if argument.kind in kinds
     }

@@ -1,10 +1,10 @@
-"""What a number of the settings may be: declared beside its field, and held by one check.
+"""Ranges of numbers in the settings: declared beside each field, and checked by one function.
 
     timesteps: int = field(metadata=at_least(1, most=10_000))
 
-A number without a declared range is finite, no more. Upper bounds lie far above anything real:
-they are there for what a slip of the finger would turn into memory or processes. Imports no torch:
-the settings do not either.
+A number without a declared range must only be finite. Upper bounds are far above realistic values;
+they catch typing errors that would use up the memory or start too many processes. This module
+imports no torch, because the settings import none either.
 """
 
 import math
@@ -15,7 +15,7 @@ from typing import Any
 from saformer.errors import require
 
 TINY, HUGE = 1e-38, 1e38
-"""Sizes that float32 can hold: what computes knows a smaller number as 0, a larger one as inf."""
+"""Limits of float32: a smaller number would be computed as 0, a larger one as inf."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Range:
     """Numbers from `low` to `high`.
 
     Args:
-        low: The lowest.
-        high: The highest.
-        above: `low` itself is not among them.
-        below: `high` itself is not among them.
-        whole: Both ends are told, and not only the one that a number is beyond.
+        low: Lower end.
+        high: Upper end.
+        above: Whether `low` itself is excluded.
+        below: Whether `high` itself is excluded.
+        whole: Whether a message names both ends, and not only the one that a number exceeds.
     """
 
     low: float = -math.inf
@@ -37,7 +37,7 @@ class Range:
     whole: bool = False
 
     def broken(self, number: float) -> str | None:
-        """The rule that a number breaks, in words; None for one that is among them."""
+        """The rule that a number breaks, for a message; None if the number is in the range."""
         if isinstance(number, float) and not math.isfinite(number):
             return "be finite"
         if abs(number) > HUGE or 0 < abs(number) < TINY:
@@ -66,40 +66,41 @@ Metadata = Mapping[str, Range]
 
 
 def at_least(low: float, most: float = math.inf) -> Metadata:
-    """Metadata of a field: `low` or more, and no more than anybody can mean."""
+    """Metadata of a field: `low` or more, and at most `most`."""
     return {"range": Range(low, most)}
 
 
 def positive(most: float = math.inf) -> Metadata:
-    """Metadata of a field: above 0, and no more than anybody can mean."""
+    """Metadata of a field: above 0, and at most `most`."""
     return {"range": Range(0, most, above=True)}
 
 
 def within(low: float, high: float, above: bool = False, below: bool = False) -> Metadata:
-    """Metadata of a field: between two ends that both belong to what the number is."""
+    """Metadata of a field: between two ends; messages name both."""
     return {"range": Range(low, high, above, below, whole=True)}
 
 
 def require_ranges(settings: Any, name: str = "") -> None:
     """Refuse numbers of a dataclass that are not finite or out of their range.
 
-    To be called first in its `__post_init__`: comparisons with NaN are false, whatever they say.
+    Call it first in `__post_init__`, because later checks do not notice NaN: all comparisons with
+    NaN are false.
 
     Args:
-        settings: The dataclass. Those within it check themselves.
-        name: Its dotted name, as it is typed.
+        settings: The dataclass. Dataclasses within it check themselves.
+        name: Its dotted name, as the user types it.
 
     Raises:
         SettingError: A number is wrong; the message has its dotted name.
     """
-    for one in fields(settings):
-        bounds = one.metadata.get("range", Range())
-        null = " or null" if one.default is None else ""
-        _require(f"{name}.{one.name}", getattr(settings, one.name), bounds, null)
+    for field in fields(settings):
+        bounds = field.metadata.get("range", Range())
+        null = " or null" if field.default is None else ""
+        _require(f"{name}.{field.name}", getattr(settings, field.name), bounds, null)
 
 
 def require_finite(settings: Any) -> None:
-    """Refuse numbers in plain settings that no float can hold.
+    """Refuse numbers in plain settings that are not finite or that float32 cannot hold.
 
     Raises:
         SettingError: A number is not finite; the message has its dotted name.
@@ -114,13 +115,13 @@ def _require(name: str, value: Any, bounds: Range, null: str = "") -> None:
 
 
 def _numbers(name: str, value: Any) -> Iterator[tuple[str, Any, float]]:
-    """Numbers in a value: their dotted names, what is shown of each, and the number itself."""
+    """Yield the numbers in a value: dotted name, the value to show in a message, and the number."""
     if isinstance(value, dict):
-        for key, each in value.items():
-            yield from _numbers(f"{name}.{key}", each)
+        for key, inner in value.items():
+            yield from _numbers(f"{name}.{key}", inner)
     elif isinstance(value, list):
-        for each in value:
-            for where, _, number in _numbers(name, each):
+        for inner in value:
+            for where, _, number in _numbers(name, inner):
                 yield where, value, number
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield name, value, value

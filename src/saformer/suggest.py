@@ -1,13 +1,13 @@
-"""Did you mean ...?"""
+"""Suggest the nearest known name for a mistyped one."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 def suggest(typed: str, known: Iterable[str]) -> str:
-    """A sentence " Did you mean 'x'?" for the nearest known name, or nothing.
+    """Make the sentence " Did you mean 'x'?" for the nearest known name; empty if none is near.
 
-    A bare last name finds its dotted setting: `lr` finds `optimizer.lr`.
+    The last part of a dotted setting is enough: for `lr` it suggests `optimizer.lr`.
     """
     names = list(known)
     by_leaf = [name for name in names if name.rpartition(".")[2] == typed]

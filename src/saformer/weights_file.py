@@ -1,7 +1,7 @@
-"""A file of weights, of whoever: a regular file that unpacks to no more than it is, and whole.
+"""Check a file of weights, which may come from a stranger, before we trust it.
 
-torch looks at none of it: it waits at a pipe, unpacks what a few bytes claim to be, and takes zeros
-for the weights that were written.
+torch makes none of these checks: it waits forever at a pipe, it allocates any size that a few bytes
+claim, and it loads damaged weights without an error.
 """
 
 import zipfile
@@ -10,26 +10,26 @@ from typing import Any
 
 from torch import Tensor, layout, strided
 
-MOST_VALUES = 10**6  # of a network of 10,000 layers with the moments of its optimizer: 10**5
+MOST_VALUES = 10**6  # a network of 10,000 layers with the moments of its optimizer has 10**5
 MOST_DEEP = 100
 
 
 def require_regular(path: Path) -> None:
-    """Refuse a pipe, a device or a socket, at which reading would wait or never end.
+    """Refuse a pipe, a device or a socket, because reading from it might never end.
 
     Raises:
-        ValueError: It is one.
+        ValueError: The path is not a regular file.
     """
     if not path.is_file():
         raise ValueError("it is no regular file")
 
 
 def require_whole(path: Path) -> None:
-    """Compare the checksums in an archive of torch, of which each member is stored as it is.
+    """Verify the checksums in a torch archive, whose members must be stored uncompressed.
 
     Raises:
-        ValueError: It claims to unpack to more than it is.
-        zipfile.BadZipFile: It is no archive, or a checksum is wrong.
+        ValueError: The archive would unpack to more bytes than the file has.
+        zipfile.BadZipFile: The file is not an archive, or a checksum is wrong.
     """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -45,13 +45,13 @@ def require_whole(path: Path) -> None:
 
 
 def require_dense(content: Any) -> None:
-    """Refuse values that are more than the file holds: nested without end, or of repeated parts.
+    """Refuse content that is larger than the file: endless nesting, or tensors without data.
 
     Args:
-        content: What torch read, with `weights_only=True`.
+        content: What torch loaded with `weights_only=True`.
 
     Raises:
-        ValueError: It is such.
+        ValueError: The content is of this kind.
     """
     left, seen = [(content, 0)], 0
     while left:
@@ -62,13 +62,13 @@ def require_dense(content: Any) -> None:
         if isinstance(node, Tensor):
             _require_values(node)
         elif isinstance(node, dict):
-            left += [(each, depth + 1) for each in node.values()]
+            left += [(inner, depth + 1) for inner in node.values()]
         elif isinstance(node, list | tuple | set):
-            left += [(each, depth + 1) for each in node]
+            left += [(inner, depth + 1) for inner in node]
 
 
 def _require_values(tensor: Tensor) -> None:
-    """A tensor holds each of its values: none is empty, sparse, or one value told many times."""
+    """Refuse a tensor that does not store each of its values, such as a sparse or expanded one."""
     kind: layout = tensor.layout
     ok = kind is strided and tensor.device.type == "cpu" and not tensor.is_quantized
     if not ok or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
