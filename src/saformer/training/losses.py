@@ -35,6 +35,5 @@ def classification_loss(logits: Tensor, target: Tensor, config: LossConfig) -> T
 
 
 def mean_over_time(logits: Tensor) -> Tensor:
-    """Average logits over time, [T, B, K] -> [B, K], in float32 if autocast left them in half
-    precision."""
+    """Average logits over time, [T, B, K] -> [B, K]; half precision of autocast becomes float32."""
     return logits.to(state_dtype(logits)).mean(0)
