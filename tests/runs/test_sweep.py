@@ -60,7 +60,7 @@ def test_a_failing_job_is_named_and_stops_no_other(cli):
         "30",
         "16",
     ]
-    assert table.count("done") == 3 and table.count("failed") == 1  # one "done" is in the hint
+    assert table.count("done") == 2 and table.count("failed") == 1
     why = "model.dim must be divisible by 8 (the stem's first width), not 30"
     assert f"job 2: {why}   log sweep/1/train.log" in table
     assert "hydra.sweep.dir=sweep: finished jobs are skipped" in table
