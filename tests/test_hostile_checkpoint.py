@@ -188,7 +188,7 @@ def test_what_to_type_where_data_are_elsewhere(cli, hostile):
     there = {"dataset.name": "cifar10", "dataset.root": "/far/cifar10"}
     code, _out, err = cli("eval", f"ckpt_path={hostile(there)}", *QUICK)
     assert code == 2 and err.startswith("error: data/cifar10: expected ")
-    fix = "It was trained with dataset.root=/far/cifar10: type that if they are there"
+    fix = "It was trained with dataset.root=/far/cifar10: type this if the files are there"
     assert err.endswith(f"{fix}\n")
     there |= {"dataset.name": "mine", "dataset.reader": "cifar10"}
     code, _out, err = cli("eval", f"ckpt_path={hostile(there)}", *QUICK)
@@ -256,7 +256,7 @@ def test_no_file_is_copied_that_a_checkpoint_names(cli, hostile, victim):
         opened = [one for one in found if str(victim) in one]
         assert opened == [] or number == 1, opened
         assert {one.name for one in Path(f"r{number}").rglob("*")} & {"key"} == set()
-        assert "the best epoch by val/top1 is chosen from epoch 2 on" in out
+        assert "the best epoch by val/top1 is chosen among the epochs from 2 on" in out
     assert key.read_text() == "private" and stat.S_IMODE(key.stat().st_mode) == 0o600
 
 
@@ -331,7 +331,7 @@ def test_a_pipe_is_not_waited_for(cli, victim):
     for place in ("pipe.ckpt", "/dev/zero"):
         for command in ("eval", "energy", "train"):
             code, _out, err = cli(command, f"ckpt_path={place}", "logger=none")
-            assert code == 2 and "it is no regular file" in err
+            assert code == 2 and "it is not a regular file" in err
         code, _out, err = cli("import_checkpoint", place, "out.ckpt")
         assert code == 2 and f"{place} is no regular file" in err
 

@@ -42,7 +42,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.exists():
         if str(path).startswith("ckpt_path="):
-            raise CheckpointError(f"{path} is no file: name it here without ckpt_path=")
+            raise CheckpointError(f"{path} is not a file: give its path here without ckpt_path=")
         raise CheckpointError(f"ckpt_path={path} does not exist")
     try:
         require_regular(path)

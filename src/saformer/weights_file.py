@@ -21,7 +21,7 @@ def require_regular(path: Path) -> None:
         ValueError: The path is not a regular file.
     """
     if not path.is_file():
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
 
 
 def require_whole(path: Path) -> None:

@@ -219,8 +219,8 @@ def test_check_counts_what_is_missing(cli, cifar):
     code, _, err = cli("data", "fetch", "cifar10", "--mirror", cifar)
     assert (code, err) == (
         2,
-        f"error: {folder}: expected 6 files of cifar-10-python.tar.gz, found 5. Nothing of it was "
-        "touched: move it away and run saformer-data fetch cifar10; it is unpacked anew.\n",
+        f"error: {folder}: expected 6 files of cifar-10-python.tar.gz, found 5. It was not "
+        "changed: move it away and run saformer-data fetch cifar10 to unpack it again.\n",
     )
 
 

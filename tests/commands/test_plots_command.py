@@ -191,7 +191,7 @@ def test_every_figure_is_described():
         (["curves", "outputs", "epochs=3"], "saformer-plot curves trains nothing: drop epochs=3"),
         (["curves", "nowhere"], "there is no folder nowhere: name folders of runs, or one above"),
         (["curves", "empty"], "empty holds no run, that is, no folder with a run.json"),
-        (["curves", "bare"], "bare has no curves: no epoch stands in bare/0/metrics.jsonl"),
+        (["curves", "bare"], "bare has no curves: bare/0/metrics.jsonl has no epoch"),
         (
             ["curves", "torn"],
             "torn holds no run, that is, no folder with a run.json: torn/run.json",

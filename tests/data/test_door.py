@@ -66,7 +66,7 @@ WRONG = {
     ),
     "a mask": (
         lambda s: replace(s, test=np.arange(9) > 5),
-        "test as int64 [n], found bool [9]. Give np.array(numbers, dtype=np.int64), of a mask np.",
+        "test as int64 [n], found bool [9]. Give np.array(numbers, dtype=np.int64), for a mask np.",
     ),
     "a list of items": (lambda s: replace(s, train=[0, 1, 2]), "train as int64 [n], found list"),
     "no test": (lambda s: replace(s, test=ints([], dtype=int)), "items in test, found none"),
@@ -248,8 +248,8 @@ def read(config, timesteps):
         (
             "source = replace(source, test=source.train)",
             "expected test items that are not trained on, found 1437 of 1437 test items in train, "
-            "the first item 0. Leave them out of train: nothing is tested on what it was trained "
-            "on.",
+            "the first item 0. Leave them out of train: a test item must not be a training "
+            "item.",
         ),
         (
             "source.y[7] = -100",

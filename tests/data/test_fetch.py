@@ -212,8 +212,8 @@ USERS = {
     ),
     "unpacked in part": (
         {"toy/a.bin": b"1", "toy/b.bin": b"2", "toy/notes.txt": b"mine"},
-        "data/toy/toy: expected 3 files of toy.tar.gz, found 2. Nothing of it was touched: move it "
-        "away and run saformer-data fetch toy; it is unpacked anew.",
+        "data/toy/toy: expected 3 files of toy.tar.gz, found 2. It was not changed: move it away "
+        "and run saformer-data fetch toy to unpack it again.",
     ),
 }
 

@@ -186,8 +186,8 @@ def test_a_checkpoint_of_half_an_epoch_is_for_evaluation_only(cli):
     code, _out, err = cli("train", *SHORT, "hydra.run.dir=other", f"ckpt_path={path}")
     assert code == 2
     assert err == (
-        f"error: ckpt_path={path} was not written at the end of an epoch with all that training "
-        "needs: use last.ckpt of its run\n"
+        f"error: ckpt_path={path} does not hold the whole state of a training at the end of an "
+        "epoch: use last.ckpt of its run\n"
     )
     assert cli("eval", f"ckpt_path={path}", "energy.enabled=false")[0] == 0
 

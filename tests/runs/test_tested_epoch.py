@@ -156,7 +156,7 @@ def test_another_monitor_begins_the_best_anew(cli):
     words = (f"{CHECKPOINT}.monitor=val/loss", f"{CHECKPOINT}.mode=min")
     code, out, _err = cli("train", *SHORT, "ckpt_path=run/checkpoints/last.ckpt", *words)
     assert code == 0
-    assert "the best epoch by val/loss is chosen from epoch 3 on" in out
+    assert "the best epoch by val/loss is chosen among the epochs from 3 on" in out
     assert require_tested(cli) > 2
     assert Path("run/checkpoints/best-1.ckpt").read_bytes() == before
 
@@ -167,7 +167,7 @@ def test_a_best_that_did_not_come_along_begins_anew(cli):
     shutil.copy("run/checkpoints/last.ckpt", "alone.ckpt")
     shutil.rmtree("run")
     code, out, _err = cli("train", *SHORT, *FIRST, "ckpt_path=alone.ckpt")
-    assert code == 0 and "is chosen from epoch 3 on" in out
+    assert code == 0 and "is chosen among the epochs from 3 on" in out
     assert require_tested(cli) > 2
 
 

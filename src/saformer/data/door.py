@@ -82,13 +82,13 @@ def _check_x(x: Any, config: DatasetConfig, timesteps: int) -> None:
         raise fault(config, "x as a tensor or ImageFiles", kind(x), "Give torch.from_numpy(x).")
     shape = x.shape
     if len(shape) not in (4, 5):
-        fix = "Give every axis, C = 1 of grey images too."
+        fix = "Give every axis, also C = 1 for grey images."
         raise fault(config, "x [N, C, H, W] or [N, T, 2, H, W]", f"{list(shape)}", fix)
     if events is not None:
         rule = f"be null for {config.name}, which is images"
         require(len(shape) == 5, "dataset.events", rule, "set")
         if shape[1] != timesteps:
-            fix = "Cut recordings into as many frames as read is asked for."
+            fix = "Cut recordings into as many frames as the argument timesteps of read says."
             raise fault(config, f"{timesteps} frames (timesteps)", f"{shape[1]}", fix)
     else:
         rule = f"be set for {config.name}, which is frames of events"
@@ -129,14 +129,14 @@ def _check_items(source: Source, count: int, config: DatasetConfig) -> None:
     for name, items in (("train", source.train), ("test", source.test)):
         ok = isinstance(items, np.ndarray) and items.dtype == np.int64 and items.ndim == 1
         if not ok:
-            fix = "Give np.array(numbers, dtype=np.int64), of a mask np.flatnonzero(mask)."
+            fix = "Give np.array(numbers, dtype=np.int64), for a mask np.flatnonzero(mask)."
             raise fault(config, f"{name} as int64 [n]", kind(items), fix)
         if not len(items):
             raise fault(config, f"items in {name}", "none", "Name those of each set.")
         strays = items[(items < 0) | (items >= count)]
         if len(strays):
             found = f"{strays[0]} ({len(strays)} are outside)"
-            fix = "Give places in x."
+            fix = "Give indices into x."
             raise fault(config, f"item numbers 0 to {count - 1} in {name}", found, fix)
         times[name] = np.bincount(items, minlength=count)  # no sorting, for there may be a million
         twice = np.flatnonzero(times[name] > 1)
@@ -146,7 +146,7 @@ def _check_items(source: Source, count: int, config: DatasetConfig) -> None:
     both = np.flatnonzero((times["train"] > 0) & (times["test"] > 0))
     if len(both):
         found = f"{len(both)} of {len(source.test)} test items in train, the first item {both[0]}"
-        fix = "Leave them out of train: nothing is tested on what it was trained on."
+        fix = "Leave them out of train: a test item must not be a training item."
         raise fault(config, "test items that are not trained on", found, fix)
 
 

@@ -93,7 +93,7 @@ def _is_there(part: Part, distribution: Distribution, root: Path, again: str) ->
     target = root / part.folder
     if part.folder and os.path.isdir(target) and any(target.iterdir()):
         expected = f"{found.expected} files of {part.archive}"
-        fix = f"Nothing of it was touched: move it away and run {again}; it is unpacked anew."
+        fix = f"It was not changed: move it away and run {again} to unpack it again."
         raise DataError(target, expected, f"{found.count}", fix)
     if archive is None:
         return False

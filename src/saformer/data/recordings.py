@@ -79,7 +79,7 @@ def check_recordings(recordings: Recordings, config: DatasetConfig) -> None:
     check_labels(labels, count, config)
     is_mask = isinstance(test, np.ndarray) and test.dtype == np.bool_ and test.shape == (count,)
     if test is not None and not is_mask:
-        fix = "Say of each recording whether it is tested on, or give None."
+        fix = "Give a mask of the test recordings, or None."
         raise fault(config, f"test as bool [{count}]", kind(test), fix)
 
 

@@ -221,7 +221,7 @@ def _data(config: Config, checkpoint: dict[str, Any]) -> SpikingDataModule:
     except DataError as error:
         if root in (None, config.dataset.root):
             raise
-        fix = f"{error.fix} It was trained with {there}: type that if they are there"
+        fix = f"{error.fix} It was trained with {there}: type this if the files are there"
         raise DataError(error.path, error.expected, error.found, fix) from error
     before = checkpoint.get(SpikingDataModule.__qualname__)
     if before is not None and before["dataset"] == config.dataset.name:

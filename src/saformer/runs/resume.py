@@ -82,8 +82,8 @@ def start_point(
     checkpoint = load_checkpoint(ckpt_path)
     if not at_epoch_end(checkpoint):
         raise CheckpointError(
-            f"ckpt_path={ckpt_path} was not written at the end of an epoch with all that training "
-            "needs: use last.ckpt of its run"
+            f"ckpt_path={ckpt_path} does not hold the whole state of a training at the end of an "
+            "epoch: use last.ckpt of its run"
         )
     return ckpt_path, checkpoint
 

@@ -33,7 +33,7 @@ def find(config: DatasetConfig) -> ModuleType:
             return shipped
         # Some of our modules are no readers, but parts that several readers share.
         near = suggest(name, (module for module in ours if _reads(_module(module))))
-        fix = "A module of your own is named by dataset.reader"
+        fix = "Name a module of your own with dataset.reader"
         raise SettingError(f"dataset.name has no reader '{name}'.{near} {fix}")
     dotted = f"{__name__}.{name}" if name in ours else name
     reader: ModuleType = locate("dataset.reader", dotted, _reads, expected)

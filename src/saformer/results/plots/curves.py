@@ -64,7 +64,7 @@ def read(paths: Sequence[Path]) -> tuple[list[Curve], list[str]]:
         found = [Curve(run, epochs) for run in runs if (epochs := _epochs(run.folder))]
         if not found:
             raise SettingError(
-                f"{path} has no curves: no epoch stands in {shown(runs[0].folder)}/metrics.jsonl"
+                f"{path} has no curves: {shown(runs[0].folder)}/metrics.jsonl has no epoch"
             )
         without = len(runs) - len(found)
         remarks += [f"{without} runs in {shown(path)} have no metrics yet"] if without else []

@@ -123,7 +123,9 @@ class RunCheckpoint(ModelCheckpoint):
         checkpoint["callbacks"].pop(self.state_key, None)
         if trainer.is_global_zero:
             since = checkpoint["epoch"] + 2
-            log.warning("the best epoch by %s is chosen from epoch %d on", self.monitor, since)
+            log.warning(
+                "the best epoch by %s is chosen among the epochs from %d on", self.monitor, since
+            )
             if state is None or Path(str(trainer.ckpt_path)).name not in OWN:
                 set_aside(Path(self.dirpath or "") / f"{self.filename}{self.FILE_EXTENSION}")
 

@@ -60,7 +60,7 @@ class EnergyMonitor(Callback):
         super().__init__()
         # Build the models now, so that a wrong name is reported before the training.
         names = [cost_model(name).name for name in config.costs]
-        rule = "name models of different names, which a report could not tell apart"
+        rule = "name models with different names, so that a report can distinguish them"
         require(len(set(names)) == len(names), "energy.costs", rule, names)
         self.config = config
         self.folder = folder
