@@ -387,7 +387,7 @@ def test_a_run_without_validation_ends_well(train):
     """Validation switched off: the last epoch is tested, and no objective is made up."""
     code, out, err = train("run", "+trainer.limit_val_batches=0")
     assert (code, err) == (0, "")
-    assert "the epoch that was tested was not validated" in out
+    assert "the tested epoch was not validated" in out
     assert results("run")["best"] is None and 0 <= results("run")["test"]["test/top1"] <= 1
 
 
