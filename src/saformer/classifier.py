@@ -1,4 +1,4 @@
-"""A trained network from one file, ready for images as they come."""
+"""Load a trained network from one file; it takes images that are not normalised."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -19,10 +19,10 @@ from saformer.errors import CheckpointError
 
 
 class Classifier(nn.Module):
-    """A network with the preparation of its input: images or event frames to logits [B, K].
+    """A network that prepares its input itself: it maps images or event frames to logits [B, K].
 
     Args:
-        config: Settings of the run that trained it.
+        config: Settings of the run that trained the network.
 
     Attributes:
         config: The settings.
@@ -49,13 +49,14 @@ class Classifier(nn.Module):
             x: Images [B, C, H, W], as bytes or as floats in 0..1; or event counts [B, T, 2, H, W].
 
         Raises:
-            ValueError: The input has another shape, an image is neither, or a value is NaN.
+            ValueError: The input has a wrong shape, images have a wrong type or range, or a value
+                is NaN.
         """
         logits: Tensor = self.backbone(self.prepare(x))
         return logits.mean(0)
 
     def prepare(self, x: Tensor) -> Tensor:
-        """What the backbone takes: scaled as in training, and normalised."""
+        """Scale the input as in training, and normalise it for the backbone."""
         data = self.config.dataset
         events = data.events is not None
         lead = "B, T" if events else "B"
@@ -67,12 +68,12 @@ class Classifier(nn.Module):
             raise ValueError(f"the input must be [{lead}, {shape}], not {list(x.shape)}")
         if not events and x.dtype is not torch.uint8:
             low, high = (x.min().item(), x.max().item()) if x.numel() else (0, 0)
-            if not x.is_floating_point() or not (low >= 0 and high <= 1):  # NaN is neither
+            if not x.is_floating_point() or not (low >= 0 and high <= 1):  # also true for NaN
                 raise ValueError(
                     f"images must be bytes (uint8) or floats in 0..1, not {x.dtype} in "
                     f"{low:.3g}..{high:.3g}; they are normalised here"
                 )
-        looks = not torch.compiler.is_compiling()  # an exported program asks for no values
+        looks = not torch.compiler.is_compiling()  # an exported program cannot check values
         if events and looks and not torch.isfinite(x).all():
             raise ValueError("event counts must be finite: neurons would hide NaN from the logits")
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
@@ -80,20 +81,20 @@ class Classifier(nn.Module):
 
 
 def load(path: str | Path, trust: Collection[str] = ()) -> Classifier:
-    """A classifier in evaluation mode on the CPU, from a checkpoint of a run or `saformer-import`.
+    """Load a classifier in evaluation mode on the CPU, from a checkpoint of a run or an import.
 
-    The file is read with `weights_only=True` and needs no other beside it. Places and workers in
-    `config` are this machine's, as in an evaluation.
+    The file is read with `weights_only=True`, and no other file is needed. Paths and workers in
+    `config` are those of this machine, as in an evaluation.
 
     Args:
-        path: The checkpoint, as `outputs/NAME/RUN/checkpoints/best.ckpt`; the folder of its run,
-            which means the best one; or `latest`, the run below outputs/ that wrote one last.
-        trust: Classes and modules of your own that it may import, as `synaptic.Synaptic`.
+        path: The checkpoint, such as `outputs/NAME/RUN/checkpoints/best.ckpt`; the folder of its
+            run, for its best checkpoint; or `latest`, the run below outputs/ that wrote one last.
+        trust: Your own classes and modules that it may import, such as `synaptic.Synaptic`.
 
     Raises:
-        CheckpointError: There is none, it is damaged, or it is something else.
-        SettingError: Its settings are none that this version knows, or it wants to import what
-            `trust` does not name.
+        CheckpointError: The file is missing, damaged, or not a checkpoint of this project.
+        SettingError: This version does not know its settings, or it needs an import that `trust`
+            does not name.
     """
     try:
         path = checkpoint_file(path)

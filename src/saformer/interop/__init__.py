@@ -1,1 +1,1 @@
-"""Checkpoints of the rivals' own repositories, as checkpoints of ours (docs/interop.md)."""
+"""Convert checkpoints of the rivals' own repositories to checkpoints of ours (docs/interop.md)."""

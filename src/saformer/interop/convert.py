@@ -1,4 +1,4 @@
-"""The state dict of an original under our names, or a list of all that does not fit."""
+"""Convert the state dict of an original to our names, or list everything that does not fit."""
 
 import itertools
 import json
@@ -18,7 +18,7 @@ from saformer.training.module import SAFormerModule
 
 Weights = Mapping[str, Tensor]
 
-# Settings that make another network; a preset of the family has them right.
+# If one of these settings differs, it is another network; the presets of the family set them right.
 KIND = {
     *("model.residual", "model.stem", "model.stem_depth", "model.stages", "model.head_lif"),
     *("model.dwc.place", "attention.name"),
@@ -29,15 +29,15 @@ class Converted(NamedTuple):
     """Weights under our names."""
 
     original: Original
-    """What they were."""
+    """The original that they come from."""
     state_dict: dict[str, Tensor]
-    """All that `SAFormerModule.load_state_dict` wants."""
+    """The complete state dict for `SAFormerModule.load_state_dict`."""
     left_out: list[str]
     """Names that no forward pass of the original reads."""
 
 
 def convert(weights: Weights, module: SAFormerModule) -> Converted:
-    """Rename the weights of an original, for a module that computes the same with them.
+    """Rename the weights of an original for a module that computes the same function with them.
 
     Linear [out, in] and Conv1d [out, in, 1] weights become those of 1x1 convolutions.
 
@@ -46,29 +46,29 @@ def convert(weights: Weights, module: SAFormerModule) -> Converted:
         module: The network, built with the settings of the original's code; it is not changed.
 
     Raises:
-        CheckpointError: The names are those of no original, the settings are not those of its
-            code, or names or shapes do not fit; the message then lists every one that does not.
+        CheckpointError: The names belong to no original, the settings differ from those of its
+            code, or names or shapes do not fit; the message then lists all that do not.
     """
     original = recognise(weights)
     _check_settings(weights, original, module)
-    own = module.state_dict()
+    target = module.state_dict()
     pairs = dict(_pairs(original, module))
-    there = {ours: weights[theirs] for ours, theirs in pairs.items() if theirs in weights}
+    present = {ours: weights[theirs] for ours, theirs in pairs.items() if theirs in weights}
     unused = _unused(weights, original, module)
-    fitted = {ours: _as_convolution(tensor, own[ours]) for ours, tensor in there.items()}
+    fitted = {ours: _as_convolution(tensor, target[ours]) for ours, tensor in present.items()}
     wrong = [
         *(
-            f"{pairs[ours]} is missing: {ours} is {_shape(own[ours])}"
-            for ours in pairs.keys() - there.keys()
+            f"{pairs[ours]} is missing: {ours} is {_shape(target[ours])}"
+            for ours in pairs.keys() - present.keys()
         ),
         *(
             f"{name} {_shape(weights[name])} has no place here"
             for name in weights.keys() - pairs.values() - unused.keys()
         ),
         *(
-            f"{pairs[ours]} is {_shape(there[ours])}: {ours} is {_shape(own[ours])}"
+            f"{pairs[ours]} is {_shape(present[ours])}: {ours} is {_shape(target[ours])}"
             for ours, tensor in fitted.items()
-            if tensor.shape != own[ours].shape
+            if tensor.shape != target[ours].shape
         ),
         *(
             f"{name} is {_shape(weights[name])}: by these settings it would be {shape}"
@@ -84,14 +84,14 @@ def convert(weights: Weights, module: SAFormerModule) -> Converted:
             f"{_describe(weights, original)} does not fit {module.config.model.name} on "
             f"{module.config.dataset.name}:\n  " + "\n  ".join(sorted(wrong)) + fix
         )
-    return Converted(original, own | fitted, list(unused))
+    return Converted(original, target | fitted, list(unused))
 
 
 def recognise(weights: Weights) -> Original:
-    """The original that has most of the names.
+    """Find the original that has most of the names.
 
     Raises:
-        CheckpointError: None has more than half of them.
+        CheckpointError: No original has more than half of them.
     """
     names = Counter(map(numberless, weights))
     best = max(ORIGINALS, key=lambda original: sum(names[name] for name in original.names()))
@@ -104,12 +104,12 @@ def recognise(weights: Weights) -> Original:
 
 
 def numberless(name: str) -> str:
-    """A name with `#` for the number of its block."""
+    """Replace the number of a block in a name by `#`."""
     return re.sub(r"^(block|stage\d)\.\d+\.", r"\1.#.", name)
 
 
 def _check_settings(weights: Weights, original: Original, module: SAFormerModule) -> None:
-    """Refuse settings under which the same weights would compute something else."""
+    """Refuse settings with which the same weights would compute something else."""
     wanted = original.settings(module.config.dataset.name)
     found = {name: _setting(module, name) for name in wanted}
     differ = [name for name in wanted if found[name] != wanted[name]]
@@ -125,12 +125,12 @@ def _check_settings(weights: Weights, original: Original, module: SAFormerModule
 
 
 def _describe(weights: Weights, original: Original) -> str:
-    """What it is, and of which sizes."""
+    """Name the original and its sizes, for a message."""
     return f"{original.name} ({original.source}) of {_words(_sizes(weights, original))}"
 
 
 def _right_model(weights: Weights, original: Original) -> str:
-    """Which of our presets to type."""
+    """Say which of our presets the user should type."""
     sizes = _sizes(weights, original)
     name = f"{original.preset}_{sizes['model.depth']}_{sizes['model.dim']}"
     name += "_events" if sizes["dataset.in_channels"] == 2 else ""
@@ -139,7 +139,7 @@ def _right_model(weights: Weights, original: Original) -> str:
 
 
 def _sizes(weights: Weights, original: Original) -> dict[str, int | None]:
-    """Settings that shapes and names show."""
+    """Settings that can be read from shapes and names of the weights."""
     (_, first), *_ = tensors(original.stages[0][0][0])
 
     def size(name: str, axis: int) -> int | None:
@@ -160,7 +160,7 @@ def _shape(tensor: Tensor) -> tuple[int, ...]:
 
 
 def _setting(module: SAFormerModule, name: str) -> Any:
-    """A setting by its dotted name; of the stages their attentions."""
+    """A setting by its dotted name; for `model.stages`, the attentions of the stages."""
     value: Any = module.hparams["config"]
     for part in name.split("."):
         value = value[part] if value is not None else None
@@ -170,13 +170,13 @@ def _setting(module: SAFormerModule, name: str) -> Any:
 
 
 def _words(settings: Mapping[str, Any]) -> str:
-    """Settings as they are typed on the command line."""
+    """Settings as the user types them on the command line."""
     values = (json.dumps(v, separators=(",", ":")).replace('"', "") for v in settings.values())
     return " ".join(f"{name}={value}" for name, value in zip(settings, values, strict=True))
 
 
 def _pairs(original: Original, module: SAFormerModule) -> Iterator[tuple[str, str]]:
-    """Our name and theirs, of every tensor of a layer and of the head."""
+    """Yield our name and their name of every tensor of the layers and of the head."""
     names = {part: name for name, part in module.named_modules()}
     for (embedding, block), (stem, blocks) in zip(original.stages, _stages(module), strict=True):
         theirs = [*embedding]
@@ -190,7 +190,7 @@ def _pairs(original: Original, module: SAFormerModule) -> Iterator[tuple[str, st
 
 
 def _stages(module: SAFormerModule) -> list[tuple[list[ConvBN], list[list[ConvBN]]]]:
-    """The layers of each patch embedding, and those of every block behind it, in their order."""
+    """The layers of each patch embedding, and of every block after it, in order."""
     stages: list[tuple[list[ConvBN], list[list[ConvBN]]]] = []
     for part in (module.backbone.stem, *module.backbone.blocks):
         layers = [layer for layer in part.modules() if isinstance(layer, ConvBN)]
@@ -211,7 +211,7 @@ def _alike(original: Original, module: SAFormerModule) -> bool:
 def _unused(
     weights: Weights, original: Original, module: SAFormerModule
 ) -> dict[str, tuple[int, ...]]:
-    """Names that no forward pass reads, and the shapes that they should have."""
+    """Names that no forward pass uses, with the shapes that they should have."""
     model, image_size = module.config.model, module.config.dataset.image_size
     tokens = (image_size // model.patch_size) ** 2
     sizes = {"dim": model.dim, "heads": model.num_heads, "tokens": tokens, "1": 1}
@@ -222,8 +222,8 @@ def _unused(
     }
 
 
-def _as_convolution(tensor: Tensor, own: Tensor) -> Tensor:
-    """Weights of a Linear or Conv1d with the axes of a Conv2d, in our dtype; others as they are."""
-    if own.ndim == 4:
+def _as_convolution(tensor: Tensor, target: Tensor) -> Tensor:
+    """Reshape weights of a Linear or Conv1d to those of a Conv2d, and convert to our dtype."""
+    if target.ndim == 4:
         tensor = tensor.reshape(tensor.shape + (1,) * (4 - tensor.ndim))
-    return tensor.to(own.dtype)
+    return tensor.to(target.dtype)

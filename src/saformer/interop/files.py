@@ -1,4 +1,4 @@
-"""Files of weights from other programs, and checkpoints of ours made of them."""
+"""Read weights from files of other programs, and write them as checkpoints of ours."""
 
 import argparse
 import io
@@ -16,17 +16,18 @@ from saformer.interop.convert import Converted
 from saformer.training.module import SAFormerModule
 from saformer.weights_file import require_dense, require_whole
 
-# Where timm's CheckpointSaver, SpikingJelly's and MAE's training scripts put the weights.
+# Keys under which timm's CheckpointSaver and the scripts of SpikingJelly and MAE store the weights.
 PLACES = ("state_dict", "model", "model_state", "state_dict_ema")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict in a checkpoint file, on the CPU, without running code from it.
+    """Read the state dict in a checkpoint file to the CPU, without running code from the file.
 
-    The training scripts save their arguments beside it, an `argparse.Namespace`: plain data too.
+    The authors' training scripts also store their arguments as an `argparse.Namespace`, which is
+    allowed because it is plain data.
 
     Raises:
-        CheckpointError: There is no such file, it is damaged, holds more than plain data, or no
+        CheckpointError: The file is missing or damaged, holds more than plain data, or holds no
             weights.
     """
     if not path.is_file():
@@ -34,13 +35,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         found = "is no regular file" if path.exists() and not path.is_dir() else found
         raise CheckpointError(f"{path} {found}: name a file of weights")
     try:
-        if zipfile.is_zipfile(path):  # before PyTorch 1.6 checkpoints were none
+        if zipfile.is_zipfile(path):  # checkpoints from before PyTorch 1.6 are not zip files
             require_whole(path)
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
         require_dense(content)
     except Exception as error:
-        # What torch raises for a cut-off or foreign file differs by version and by where it is cut.
+        # The exception of torch depends on its version and on the kind of damage.
         raise CheckpointError(f"{path} cannot be read: {_reason(error)}") from error
     place = next((key for key in PLACES if isinstance(_get(content, key), dict)), None)
     weights = content if place is None else content[place]
@@ -53,7 +54,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} holds values that are not finite ({shortened(bad)}): it was written by a "
             "training that went bad; use an earlier one"
         )
-    # DistributedDataParallel puts this before every name.
+    # DistributedDataParallel adds this prefix to every name.
     return {name.removeprefix("module."): tensor for name, tensor in weights.items()}
 
 
@@ -81,11 +82,11 @@ def write_checkpoint(out: Path, converted: Converted, module: SAFormerModule, or
     Args:
         out: The file.
         converted: The weights.
-        module: The network that they are for, with its settings.
-        origin: The file that they came from, to be named in the checkpoint.
+        module: The network for these weights, with its settings.
+        origin: File of the original weights; the checkpoint records its name.
 
     Raises:
-        OSError: It exists, or cannot be written.
+        OSError: The file exists, or cannot be written.
     """
     checkpoint = {
         "state_dict": converted.state_dict,
@@ -99,5 +100,5 @@ def write_checkpoint(out: Path, converted: Converted, module: SAFormerModule, or
         try:
             file.write(buffer.getbuffer())
         except BaseException:
-            out.unlink()  # it is ours, and half of one
+            out.unlink()  # remove the incomplete file that we created
             raise

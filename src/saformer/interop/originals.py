@@ -1,8 +1,8 @@
 """The networks of the four original repositories, by the names in their state dicts.
 
-The names are those of their model files, in the order in which the layers run; ours has the same
-layers in the same order. A layer is written as its two names, `q_{conv,bn}` for `q_conv` and
-`q_bn`; `#` is the number of a block.
+The names are those in their model files, in the order in which the layers run. Our networks have
+the same layers in the same order. `q_{conv,bn}` stands for a layer with the two names `q_conv` and
+`q_bn`; `#` stands for the number of a block.
 """
 
 import re
@@ -15,38 +15,38 @@ BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_trac
 
 @dataclass(frozen=True, kw_only=True)
 class Original:
-    """One model file: its layers, what it holds beside them, and what its code does with them."""
+    """One model file: its layers, its other parameters, and the settings of its code."""
 
     name: str
-    """What it is called."""
+    """Name of the network."""
     source: str
     """Repository and file."""
     preset: str
-    """How the names of our presets of it begin."""
+    """First part of the names of our presets for it."""
     stages: tuple[tuple[Layers, Layers], ...]
-    """Layers of a patch embedding, and of each block behind it."""
+    """Layers of each patch embedding, and of each block after it."""
     unused: dict[str, str] = field(default_factory=dict)
-    """What no forward pass reads, and its shape."""
+    """Parameters that no forward pass uses, with their shapes."""
     code: dict[str, Any]
-    """Settings that its code has and its weights do not show; of `model.stages` the attentions."""
+    """Settings of its code that the weights do not show; for `model.stages`, the attentions."""
     on: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """The same for a dataset, where its folder or recipe has others."""
+    """Other values of these settings in the folder or recipe of a dataset."""
     remark: str = ""
-    """What else is to be known of it."""
+    """What a user must also know about it."""
 
     def settings(self, dataset: str) -> dict[str, Any]:
-        """Settings that it wants for a dataset."""
+        """Settings that it needs for a dataset."""
         return self.code | self.on.get(dataset, {})
 
     def names(self) -> set[str]:
-        """Every name of its state dict, for any number of blocks."""
+        """All names of its state dict, with `#` for the number of a block."""
         layers = [layer for stage in self.stages for part in stage for layer in part]
         named = {theirs for layer in layers for _, theirs in tensors(layer)}
         return {"head.weight", "head.bias", *self.unused} | named
 
 
 def tensors(layer: str) -> list[tuple[str, str]]:
-    """The tensors of a layer: the name within our `ConvBN`, and theirs."""
+    """The tensors of a layer: the name in our `ConvBN`, and the original name."""
     before, conv, bn, after = re.split("{(.*),(.*)}", layer)
     parts = [("conv", conv, part) for part in ("weight", "bias")]
     parts += [("bn", bn, part) for part in BATCH_NORM]
@@ -54,7 +54,7 @@ def tensors(layer: str) -> list[tuple[str, str]]:
 
 
 def _layers(prefix: str, *names: str) -> Layers:
-    """Layers below a prefix; a name without braces is followed by _conv and _bn."""
+    """Layers with a common prefix; a name without braces gets the suffixes _conv and _bn."""
     return tuple(f"{prefix}.{n}" if "{" in n else f"{prefix}.{n}_{{conv,bn}}" for n in names)
 
 
