@@ -38,6 +38,7 @@ from saformer.training.callbacks.meter import compile_seconds
 
 SETTINGS = (
     *("callbacks=none", "energy=off", "logger=none", "+trainer.limit_val_batches=0"),
+    "plots=false",
     "+callbacks.profile={_target_:benchmarks.step_profile.StepProfile,steps:5}",
     "hydra.run.dir=${oc.env:TMPDIR,/tmp}/saformer-profile/${run_id:}",
 )

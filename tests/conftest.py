@@ -41,15 +41,25 @@ def clean_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
         signal.signal(number, handler)
 
 
+def without_plots(command: str, words: tuple[str, ...]) -> tuple[str, ...]:
+    """Words of a command that draws, with `plots=false` unless they say what to draw."""
+    draws = command in ("train", "energy") and not any(w.startswith("plots=") for w in words)
+    return (*words, "plots=false") if draws else words
+
+
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable:
-    """Call an entry point as the command line would; returns (exit code, stdout, stderr)."""
+    """Call an entry point as the command line would; returns (exit code, stdout, stderr).
+
+    Figures take most of the time of a short run, so they are drawn for `plots=true` alone.
+    """
 
     def call(command: str, *args: str) -> tuple[int, str, str]:
         import saformer.cli
         from saformer.runs.cluster import run_id
 
         run_id.cache_clear()  # a command is a process of its own, with a run folder of its own
+        args = without_plots(command, args)
         monkeypatch.setattr(sys, "argv", [f"{command}.py", *args])
         code = 0
         try:
@@ -73,7 +83,7 @@ def shared_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         folder = folder or tmp_path_factory.mktemp("shared")
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
-            patch.setattr(sys, "argv", ["train.py", *words])
+            patch.setattr(sys, "argv", ["train.py", *without_plots("train", words)])
             saformer.cli.train()
         return folder
 

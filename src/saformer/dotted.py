@@ -5,9 +5,17 @@ from typing import Any
 
 OF_MACHINE = (
     *("trainer", "callbacks", "logger", "ckpt_path", "data_dir", "neuron.backend"),
-    *("dataset.root", "dataset.cache_dir", "dataset.num_workers", "dataset.device_resident"),
+    *(
+        "plots",
+        "dataset.root",
+        "dataset.cache_dir",
+        "dataset.num_workers",
+        "dataset.device_resident",
+    ),
 )
-"""Settings that belong to a machine or only to training; they are never taken from a checkpoint."""
+"""Settings that belong to a machine, or only to training or drawing; they are never taken from a
+checkpoint.
+"""
 
 
 def leaves(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

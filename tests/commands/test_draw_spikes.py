@@ -13,7 +13,6 @@ from firing import firing
 
 from saformer.config.check import to_dict
 from saformer.config.schema import Config
-from saformer.training.callbacks.spikes import SpikeFigures
 from saformer.training.module import SAFormerModule
 
 SHORT = (
@@ -122,15 +121,20 @@ def test_what_is_wrong_is_told_in_one_line(cli, run, words, answer):
     assert not folders()
 
 
-def test_a_run_leaves_its_figures_and_its_numbers_do_not_change(cli, monkeypatch):
-    """With and without them: the same metrics, results and weights, but for times."""
-    short = (*SHORT, "energy=off", "epochs=2")
-    assert cli("train", *short, "hydra.run.dir=with")[0] == 0
-    monkeypatch.setattr(SpikeFigures, "on_test_end", lambda *args: None)
-    assert cli("train", *short, "hydra.run.dir=without")[0] == 0
+def test_a_run_leaves_its_figures_and_its_numbers_do_not_change(cli):
+    """With and without `plots`: the same metrics, results and weights, but for times."""
+    one, other = Path("with"), Path("without")
+    for folder, plots in ((one, "true"), (other, "false")):
+        assert cli("train", *SHORT, f"plots={plots}", f"hydra.run.dir={folder}")[0] == 0
+        assert (folder / "checkpoints/best.ckpt").is_file()
     assert sorted(path.name for path in Path("with/plots").iterdir()) == sorted(NAMES)
     assert not Path("without/plots").exists()
-    one, other = Path("with"), Path("without")
+    for name in ("best.ckpt", "last.ckpt"):
+        saved = [
+            torch.load(run / "checkpoints" / name, weights_only=True)["state_dict"]
+            for run in (one, other)
+        ]
+        torch.testing.assert_close(*saved, rtol=0, atol=0)
     assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
     results = [json.loads((run / "results.json").read_text()) for run in (one, other)]
     for found in results:
@@ -138,18 +142,19 @@ def test_a_run_leaves_its_figures_and_its_numbers_do_not_change(cli, monkeypatch
     assert results[0] == results[1] and results[0]["status"] == "done"
 
 
-@pytest.mark.parametrize("overrides", [["callbacks=none"], ["trainer=debug"]], ids=str)
-def test_some_runs_draw_nothing(cli, overrides):
-    """Without callbacks, and where one batch is tried."""
-    assert cli("train", *SHORT, "energy=off", "hydra.run.dir=run", *overrides)[0] == 0
-    assert not Path("run/plots").exists()
+@pytest.mark.parametrize(("word", "draws"), [("callbacks=none", True), ("trainer=debug", False)])
+def test_plots_alone_decides_unless_one_batch_is_tried(cli, word, draws):
+    """A run without checkpoints has its figures, and one of `trainer=debug` has none."""
+    words = (*SHORT, "energy=off", "plots=true", "hydra.run.dir=run", word)
+    assert cli("train", *words)[0] == 0
+    assert Path("run/plots").exists() is draws
 
 
 def test_a_figure_that_cannot_be_written_costs_the_run_nothing(cli):
     """A file where the folder should be is told in the log; the results are there."""
     Path("run").mkdir()
     Path("run/plots").write_text("mine")
-    code, out, _err = cli("train", *SHORT, "energy=off", "hydra.run.dir=run")
+    code, out, _err = cli("train", *SHORT, "energy=off", "plots=true", "hydra.run.dir=run")
     assert code == 0
     assert "the figures of spikes could not be drawn: [Errno 17]" in out
     assert "Traceback" not in out and Path("run/plots").read_text() == "mine"
@@ -159,6 +164,7 @@ def test_a_figure_that_cannot_be_written_costs_the_run_nothing(cli):
 def test_low_precision_and_images_on_the_device_are_drawn(cli):
     """As the run computes: in bfloat16, and of a test set that stays on the device."""
     overrides = ("trainer.precision=bf16-mixed", "dataset.device_resident=true", "energy=off")
+    overrides += ("plots=true",)
     code, out, _err = cli("train", *SHORT, *overrides, "hydra.run.dir=run")
     assert (code, "could not be drawn" in out) == (0, False)
     assert len(list(Path("run/plots").iterdir())) == 3
@@ -184,7 +190,10 @@ def test_two_processes_draw_once(compose):
 def test_wandb_gets_the_figures(cli, monkeypatch):
     """A run that is logged offline holds every picture."""
     monkeypatch.setenv("WANDB_MODE", "offline")
-    assert cli("train", *SHORT, "logger=wandb", "energy=off", "hydra.run.dir=run")[0] == 0
+    assert (
+        cli("train", *SHORT, "logger=wandb", "energy=off", "plots=true", "hydra.run.dir=run")[0]
+        == 0
+    )
     kept = [path.name for path in Path("run").rglob("media/images/spikes/*.png")]
     assert sorted(name.rpartition("_")[0].rpartition("_")[0] for name in kept) == sorted(
         name.removesuffix(".png") for name in NAMES

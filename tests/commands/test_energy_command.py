@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,24 +32,45 @@ def checkpoint(cli) -> str:
     return "run/checkpoints/best.ckpt"
 
 
+TABLES = {"report.md", "table.tex", "layers.csv", "energy.json"}
+FIGURES = {"energy_by_layer.png", "energy_by_stage.png", "firing_rates.png", "crossover.png"}
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
 def reports() -> list[Path]:
     return sorted(Path("run").glob("energy-*"))
 
 
 def test_a_run_logs_energy_and_leaves_the_report(cli):
     """By default every epoch's line has the energy, and the test leaves tables and figures."""
-    code, out, err = cli("train", *SHORT)
+    code, out, err = cli("train", *SHORT, "plots=true")
     assert (code, err) == (0, "")
     assert out.count(" mJ  ") == 2
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     assert all(line["energy/coverage"] == 1 for line in lines)
     results = json.loads(Path("run/results.json").read_text())
     assert results["energy"]["energy/n_samples"] == 360
-    names = {path.name for path in Path("run/energy").iterdir()}
-    assert names == {
-        *("rates.jsonl", "report.md", "table.tex", "layers.csv", "energy.json"),
-        *("energy_by_layer.png", "energy_by_stage.png", "firing_rates.png", "crossover.png"),
-    }
+    assert files(Path("run/energy")) == {"rates.jsonl", *TABLES, *FIGURES}
+
+
+def test_a_report_has_the_figures_it_shows(cli, checkpoint):
+    """report.md shows each picture of its folder, and with plots=false there is none.
+
+    What the checkpoint's training drew does not matter.
+    """
+    pages = {}
+    for plots in ("true", "false"):
+        words = (f"ckpt_path={checkpoint}", f"plots={plots}")
+        before = set(reports())
+        assert cli("energy", *words)[::2] == (0, "")
+        (folder,) = set(reports()) - before
+        assert files(folder) == {*TABLES, *(FIGURES if plots == "true" else ())}
+        pages[plots] = (folder / "report.md").read_text()
+    assert {f"{name}.png" for name in re.findall(r"!\[(.*)\]", pages["true"])} == FIGURES
+    assert pages["true"].startswith(pages["false"]) and "](" not in pages["false"]
 
 
 def test_a_checkpoint_trained_without_energy_is_reported(cli, checkpoint):

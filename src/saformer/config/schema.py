@@ -111,6 +111,8 @@ class Config:
     """Checkpoint to resume from (train) or to evaluate (eval): a file, a run folder, or latest."""
     data_dir: str
     """Folder that datasets lie in."""
+    plots: bool = True
+    """Draw figures of spikes and energy after the test of a run, and with saformer-energy."""
     dataset: DatasetConfig
     """What is learned."""
     model: ModelConfig

@@ -33,7 +33,13 @@ WORDING = (
 NOT_SPIKES = "Layers behind the first whose input is not spikes"
 
 
-def write(table: LayerTable, config: EnergyConfig, folder: Path, facts: dict[str, Any]) -> None:
+def write(
+    table: LayerTable,
+    config: EnergyConfig,
+    folder: Path,
+    facts: dict[str, Any],
+    plots: bool = True,
+) -> None:
     """Write report.md, table.tex, layers.csv, energy.json and the figures.
 
     Args:
@@ -41,6 +47,7 @@ def write(table: LayerTable, config: EnergyConfig, folder: Path, facts: dict[str
         config: Convention and hardware models.
         folder: Folder of the report; created if needed.
         facts: Facts to write beside the numbers: model, data, versions, commit.
+        plots: Whether to draw the figures, which take most of the time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = layer_rows(table, config)
@@ -62,10 +69,14 @@ def write(table: LayerTable, config: EnergyConfig, folder: Path, facts: dict[str
         **facts,
     }
     write_json(folder / "energy.json", _no_nan(record))
-    (folder / "report.md").write_text(markdown(table, config, facts), encoding="utf-8")
     (folder / "table.tex").write_text(latex_row(table, config, facts), encoding="utf-8")
-    with figures.printed():
-        figures.save(draw(table, config), folder)
+    page = markdown(table, config, facts)
+    if plots:
+        with figures.printed():
+            drawn = draw(table, config)
+            figures.save(drawn, folder)
+        page += "\n" + "".join(f"![{name}]({name}.png)\n" for name in drawn)
+    (folder / "report.md").write_text(page, encoding="utf-8")
 
 
 def draw(table: LayerTable, config: EnergyConfig) -> dict[str, Figure]:
@@ -74,11 +85,10 @@ def draw(table: LayerTable, config: EnergyConfig) -> dict[str, Figure]:
     drawn = {
         "energy_by_layer": figures.by_layer(counted),
         "energy_by_stage": figures.by_stage(conventions(table, config)),
-        "crossover": figures.crossover(costs(table, config)),
     }
     if table.of(Kind.neuron):
         drawn["firing_rates"] = figures.rates(table)
-    return drawn
+    return drawn | {"crossover": figures.crossover(costs(table, config))}
 
 
 def terminal(table: LayerTable, config: EnergyConfig) -> list[Table | str]:
@@ -97,7 +107,7 @@ def terminal(table: LayerTable, config: EnergyConfig) -> list[Table | str]:
 
 
 def markdown(table: LayerTable, config: EnergyConfig, facts: dict[str, Any]) -> str:
-    """The report as a Markdown page."""
+    """The report as a Markdown page, without its figures."""
     named = scalars(table, config)
     samples = escape.markdown(_samples(table, facts))
     lines = [
@@ -122,8 +132,6 @@ def markdown(table: LayerTable, config: EnergyConfig, facts: dict[str, Any]) -> 
             f"| {' | '.join(row)} |"
             for row in (header, ["---"] * len(header), *(map(escape.markdown, r) for r in rows))
         ]
-    drawn = ("energy_by_layer", "energy_by_stage", "firing_rates", "crossover")
-    lines += ["", *(f"![{name}]({name}.png)" for name in drawn)]
     return "\n".join(lines) + "\n"
 
 

@@ -285,7 +285,7 @@ def _energy_monitor(config: Config, folder: Path, new: bool = False) -> EnergyMo
         "versions": versions(),
         "config": to_dict(config),
     }
-    return EnergyMonitor(config.energy, folder, facts, new)
+    return EnergyMonitor(config.energy, folder, facts, new, config.plots)
 
 
 def objective(names: list[str], run_dir: Path) -> float | tuple[float, ...]:
@@ -335,7 +335,7 @@ def _trainer(config: Config, run_dir: Path) -> pl.Trainer:
     if config.energy.enabled:  # first, so that other callbacks can monitor its metrics
         callbacks.insert(0, _energy_monitor(config, run_dir / "energy"))
     callbacks += [ExactResume(config.seed), ResultsWriter(run_dir)]
-    if config.callbacks:  # callbacks=none keeps only the callbacks that every run needs
+    if config.plots:
         callbacks.append(SpikeFigures(run_dir / "plots"))  # last, after the results are written
     trainer = _build_trainer(
         config,

@@ -19,8 +19,8 @@ FREE = (
     *("trainer.deterministic", "trainer.inference_mode", "trainer.num_sanity_val_steps"),
     # The images of an optimizer step are compared as the product of these: effective_batch.
     *("trainer.devices", "trainer.num_nodes", "trainer.accumulate_grad_batches"),
-    # What is shown and counted besides the training.
-    *("logger", "objective", "energy", "trainer.log_every_n_steps"),
+    # What is shown, drawn and counted besides the training.
+    *("logger", "objective", "energy", "plots", "trainer.log_every_n_steps"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary"),
 )
 """Settings in which the runs of a row may differ; a group stands for all settings in it."""

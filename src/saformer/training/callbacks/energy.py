@@ -49,13 +49,19 @@ class EnergyMonitor(Callback):
         folder: Folder of `rates.jsonl` and of the report.
         facts: Facts to write beside the numbers of a report: model, data, commit, versions.
         new: Whether to write the report to a new folder, whose name gets a number if it exists.
+        plots: Whether a report has figures.
 
     Raises:
         SettingError: There is no hardware model of a configured name.
     """
 
     def __init__(
-        self, config: EnergyConfig, folder: Path, facts: dict[str, Any], new: bool = False
+        self,
+        config: EnergyConfig,
+        folder: Path,
+        facts: dict[str, Any],
+        new: bool = False,
+        plots: bool = True,
     ) -> None:
         super().__init__()
         # Build the models now, so that a wrong name is reported before the training.
@@ -66,6 +72,7 @@ class EnergyMonitor(Callback):
         self.folder = folder
         self.facts = facts
         self.new = new
+        self.plots = plots
         self.scalars: Scalars = {}
         """Metrics of the last validation or test, in full precision; empty if nothing was counted.
         """
@@ -211,7 +218,7 @@ class EnergyMonitor(Callback):
         facts["silence"] = words
         if self.new:
             self.folder = new_folder(self.folder)
-        report.write(self.table, self.config, self.folder, facts)
+        report.write(self.table, self.config, self.folder, facts, self.plots)
         if isinstance(trainer.logger, WandbLogger):
             _to_wandb(trainer.logger, self.table, self.config, self.folder)
         log.info(
