@@ -1,5 +1,6 @@
 """Every test runs in a folder of its own, with one thread, no wandb server and a clean Hydra."""
 
+import copy
 import functools
 import os
 import signal
@@ -20,6 +21,7 @@ if find_spec("spikingjelly") is None:  # it wants Python 3.11; these compare wit
         *("interop/test_interop_names.py", "models/test_neuron.py", "models/test_surrogate.py"),
     ]
 COMPILED = os.path.join(tempfile.gettempdir(), "saformer-tests-inductor")
+pytest_plugins = ["cpu_limit"]
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel; threads would fight
 
 
@@ -90,14 +92,24 @@ def shared_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return call
 
 
-@pytest.fixture
-def compose() -> Callable:
-    """Compose the training configuration under overrides and check it."""
+@functools.cache
+def composed(*overrides: str):
+    """The checked configuration under overrides, which Hydra takes a tenth of a second for."""
     from saformer.config.check import check
     from saformer.config.overrides import compose
 
+    return check(compose(list(overrides)))
+
+
+@pytest.fixture
+def compose() -> Callable:
+    """Compose the training configuration under overrides and check it."""
+    from saformer.config.files import own_conf_dir
+
     def call(*overrides: str):
-        return check(compose(list(overrides)))
+        # Options of one's own may be others in the next test.
+        compose = composed.__wrapped__ if own_conf_dir() else composed
+        return copy.deepcopy(compose(*overrides))
 
     return call
 
@@ -109,10 +121,8 @@ def backbone(compose: Callable) -> Callable:
 
     from saformer.create import build_backbone
 
-    composed = functools.cache(compose)
-
     def call(*overrides: str, memory=None):
-        config = composed(*overrides)
+        config = compose(*overrides)
         torch.manual_seed(0)
         return build_backbone(replace(config, memory=memory or config.memory))
 

@@ -1,4 +1,4 @@
-"""Train, evaluate, resume and reconfigure from the command line, on real images."""
+"""Train, resume and reconfigure from the command line, on real images."""
 
 import json
 import os
@@ -9,33 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from short_run import SHORT, lines, results
 
-# A run of two or three seconds: 100 images, two epochs.
-SHORT = (
-    "logger=none",
-    "trainer=cpu",
-    "dataset.train_subset=100",
-    "epochs=2",
-    "scheduler.warmup_epochs=0",
-)
-
-
-def lines(run: str) -> list[dict]:
-    return [json.loads(line) for line in Path(run, "metrics.jsonl").read_text().splitlines()]
-
-
-def results(run: str) -> dict:
-    return json.loads(Path(run, "results.json").read_text())
-
-
-@pytest.fixture
-def train(cli):
-    """Train into a folder; returns (exit code, stdout, stderr)."""
-
-    def call(run: str, *overrides: str):
-        return cli("train", *SHORT, f"hydra.run.dir={run}", *overrides)
-
-    return call
+CONSTANT = ("scheduler=constant", "augment.mixup=0.4")
+"""Settings under which an epoch does not depend on how many follow."""
 
 
 def test_a_run_leaves_everything_about_itself(train):
@@ -54,19 +31,18 @@ def test_a_run_leaves_everything_about_itself(train):
 def test_the_same_seed_gives_the_same_metrics(train):
     """Two runs with one seed write the same bytes; another seed does not."""
     for run, seed in (("a", 3), ("b", 3), ("c", 4)):
-        assert train(run, f"seed={seed}", "augment.mixup=0.4")[0] == 0
+        assert train(run, f"seed={seed}", "augment.mixup=0.4", "model.dim=16")[0] == 0
     a, b, c = (Path(run, "metrics.jsonl").read_bytes() for run in "abc")
     assert a == b
     assert a != c
 
 
-def test_a_resumed_run_ends_as_one_never_stopped(train):
+def test_a_resumed_run_ends_as_one_never_stopped(train, trained):
     """Two epochs and two more from last.ckpt are the same four epochs, to the last digit."""
-    constant = ("scheduler=constant", "scheduler.warmup_epochs=0", "augment.mixup=0.4")
-    assert train("whole", "epochs=4", *constant)[0] == 0
-    assert train("first", "epochs=2", *constant)[0] == 0
+    shutil.copytree(trained(*CONSTANT, "epochs=4"), "whole")
+    shutil.copytree(trained(*CONSTANT), "first")
     resume = "ckpt_path=first/checkpoints/last.ckpt"
-    assert train("second", "epochs=4", *constant, resume)[0] == 0
+    assert train("second", "epochs=4", *CONSTANT, resume)[0] == 0
     assert lines("first") == lines("whole")[:2]
     for name in ("test", "best", "last"):
         assert results("second")[name] == results("whole")[name]
@@ -74,19 +50,18 @@ def test_a_resumed_run_ends_as_one_never_stopped(train):
     assert results("second")["checkpoints"]["best"] == "checkpoints/best.ckpt"
 
 
-def test_the_same_folder_goes_on(train):
+def test_the_same_folder_goes_on(train, trained):
     """Starting again in a run's folder goes on from its last checkpoint and overwrites nothing."""
-    constant = ("scheduler=constant", "scheduler.warmup_epochs=0")
-    assert train("whole", "epochs=3", *constant)[0] == 0
-    assert train("run", "epochs=2", *constant)[0] == 0
-    code, out, _err = train("run", "epochs=3", *constant)
+    shutil.copytree(trained(*CONSTANT, "epochs=4"), "whole")
+    shutil.copytree(trained(*CONSTANT), "run")
+    code, out, _err = train("run", "epochs=4", *CONSTANT)
     assert code == 0
     assert "resuming from" in out
     assert Path("run/metrics.jsonl").read_bytes() == Path("whole/metrics.jsonl").read_bytes()
     assert len(json.loads(Path("run/run.json").read_text())["starts"]) == 2
 
 
-def test_a_folder_of_another_run_is_left_alone(train):
+def test_a_folder_of_another_run_is_left_alone(train, trained):
     """A run is never written over by one that does not continue it."""
     assert train("a", "callbacks=none")[0] == 0
     before = Path("a/metrics.jsonl").read_bytes()
@@ -95,24 +70,11 @@ def test_a_folder_of_another_run_is_left_alone(train):
     code, _out, err = train("a", "callbacks=none", "optimizer.lr=0.5")
     assert code == 2 and err.count("\n") == 1
     assert "a holds another run, with optimizer.lr=" in err and "choose another folder" in err
-    assert train("b")[0] == 0
+    shutil.copytree(trained(), "b")
     code, _out, err = train("a", "ckpt_path=b/checkpoints/last.ckpt")
     assert code == 2
     assert "holds another run than ckpt_path=b/checkpoints/last.ckpt: choose another folder" in err
     assert Path("a/metrics.jsonl").read_bytes() == before
-
-
-def test_evaluation_restores_the_run(train, cli):
-    """eval needs the checkpoint alone, wherever it lies, and finds the accuracy of the run."""
-    assert train("run", "model.dim=32", "timesteps=2")[0] == 0
-    expected = results("run")["test"]["test/top1"]
-    Path("elsewhere").mkdir()
-    shutil.copy("run/checkpoints/best.ckpt", "elsewhere/model.ckpt")
-    for path, folder in (("run/checkpoints/best.ckpt", "run"), ("elsewhere/model.ckpt",) * 2):
-        code, _out, err = cli("eval", f"ckpt_path={path}")
-        assert (code, err) == (0, "")
-        (written,) = Path(folder if folder == "run" else "elsewhere").glob("eval-*.json")
-        assert json.loads(written.read_text())["test/top1"] == expected
 
 
 def test_a_run_without_checkpoints_writes_none(train):
@@ -120,22 +82,6 @@ def test_a_run_without_checkpoints_writes_none(train):
     assert train("run", "callbacks=none")[0] == 0
     assert not list(Path("run").rglob("*.ckpt"))
     assert results("run")["checkpoints"] == {"best": None, "last": None}
-
-
-def test_another_ones_checkpoint_is_evaluated_in_a_folder_of_ones_own(train, cli, monkeypatch):
-    """Where the run's folder cannot be written, the result goes into the current one."""
-    assert train("run")[0] == 0
-    Path("mine").mkdir()
-    monkeypatch.chdir("mine")
-    before = sorted(Path("../run").rglob("*"))
-    # Root may write everywhere, so the answer of the system is put in its place.
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    for command, left in (("eval", "eval-*.json"), ("energy", "energy-*/report.md")):
-        code, out, err = cli(command, "ckpt_path=../run/checkpoints/best.ckpt")
-        assert (code, err) == (0, "")
-        assert "../run cannot be written: the result goes into the current folder" in out
-        assert len(list(Path().glob(left))) == 1
-    assert sorted(Path("../run").rglob("*")) == before
 
 
 @pytest.mark.slow
@@ -154,87 +100,6 @@ def test_a_locale_without_unicode_ends_no_run(tmp_path):
     assert "µJ" in (tmp_path / "run/energy/report.md").read_text(encoding="utf-8")
 
 
-def test_evaluation_changes_only_what_is_typed(train, cli):
-    """An override at evaluation changes that setting and leaves the rest of the run's."""
-    assert train("run", "model.dim=32", "loss.label_smoothing=0.2")[0] == 0
-    checkpoint = "ckpt_path=run/checkpoints/best.ckpt"
-    assert cli("eval", checkpoint, "timesteps=2", "neuron.backend=loop", "trainer=cpu")[0] == 0
-    (written,) = Path("run").glob("eval-*.json")
-    config = json.loads(written.read_text())["config"]
-    assert config["timesteps"] == 2
-    assert config["neuron"]["backend"] == "loop"
-    assert config["model"]["dim"] == 32
-    assert config["loss"]["label_smoothing"] == 0.2
-
-
-@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
-def test_weights_of_another_precision_are_given_their_own(train, cli, precision):
-    """With weights in double or half precision a run trains, draws and is evaluated."""
-    assert "could not" not in train("run", f"trainer.precision={precision}", "model.dim=16")[2]
-    code, out, _err = cli("eval", "ckpt_path=run/checkpoints/best.ckpt")
-    assert code == 0 and "test acc" in out
-    (written,) = Path("run").glob("eval-*.json")
-    evaluated = json.loads(written.read_text())
-    assert evaluated["config"]["trainer"]["precision"] == precision
-    assert evaluated["test/top1"] == results("run")["test"]["test/top1"]
-
-
-STRANGER = {"_target_": "pathlib.Path.mkdir", "self": {"_target_": "pathlib.Path"}}
-
-
-@pytest.mark.parametrize(("given", "taken"), [("64-true", "64-true"), (STRANGER, "32-true")])
-def test_evaluation_has_a_trainer_of_its_own(train, cli, given, taken):
-    """Of the trainer in a checkpoint the precision alone is taken: neither its devices, which this
-    machine may not have, nor a class to be built, which a stranger may have chosen."""
-    assert train("run")[0] == 0
-    checkpoint = torch.load("run/checkpoints/best.ckpt", weights_only=True)
-    config = checkpoint["hyper_parameters"]["config"]
-    config["trainer"] = {**STRANGER, "devices": 64, "precision": given}
-    torch.save(checkpoint, "run/checkpoints/best.ckpt")
-    code, out, err = cli("eval", "ckpt_path=run/checkpoints/best.ckpt")
-    assert (code, err) == (0, "") and "test acc" in out
-    (written,) = Path("run").glob("eval-*.json")
-    trainer = json.loads(written.read_text())["config"]["trainer"]
-    assert trainer["_target_"] == "lightning.pytorch.Trainer"
-    assert (trainer["devices"], trainer["precision"]) == (1, taken)
-
-
-def test_evaluation_takes_the_threshold_that_is_typed(train, cli):
-    """With a low threshold a trained network fires more: its checkpoint does not bring its own."""
-    assert train("run", "model.dim=32")[0] == 0
-    code, _, err = cli("energy", "ckpt_path=run/checkpoints/best.ckpt", "neuron.v_threshold=0.001")
-    assert (code, err) == (0, "")
-    (written,) = Path("run").glob("energy-*/energy.json")
-    before = results("run")["energy"]["rate/mean"]
-    assert json.loads(written.read_text())["scalars"]["rate/mean"] > before + 0.1
-
-
-def test_evaluation_refuses_another_model(train, cli):
-    """Settings that the weights cannot follow are refused by the name of the first weight."""
-    assert train("run")[0] == 0
-    path = "run/checkpoints/best.ckpt"
-    code, _out, err = cli("eval", f"ckpt_path={path}", "model.dim=32")
-    assert code == 2
-    assert err.startswith(f"error: ckpt_path={path} does not fit this model: backbone.")
-    code, _out, err = cli("eval", f"ckpt_path={path}", "ablation=no_dwc")
-    assert (
-        err == "error: ablation=no_dwc cannot be chosen here: a checkpoint brings its own model\n"
-    )
-    assert code == 2
-
-
-@pytest.mark.parametrize("word", ["compile=true", "logger=csv", "optimizer.lr=1"])
-def test_evaluation_refuses_what_it_does_not_read(train, cli, word):
-    """A setting of training alone would stand in the result and have done nothing."""
-    assert train("run", "model.dim=16")[0] == 0
-    code, _out, err = cli("eval", "ckpt_path=run/checkpoints/best.ckpt", word)
-    key = word.partition("=")[0]
-    assert (code, err) == (
-        2,
-        f"error: {key} has no effect on what is trained already: leave it out\n",
-    )
-
-
 def test_of_two_checkpoints_with_a_monitor_the_first_is_the_best(train):
     """What is tested is what results.json calls the best epoch, and the objective is of."""
     second = "{_target_:lightning.pytorch.callbacks.ModelCheckpoint,monitor:train/loss}"
@@ -242,35 +107,6 @@ def test_of_two_checkpoints_with_a_monitor_the_first_is_the_best(train):
     assert results("run")["checkpoints"]["best"].endswith("best.ckpt")
     best = max(lines("run"), key=lambda line: (line["val/top1"], line["epoch"]))
     assert results("run")["best"]["epoch"] == best["epoch"]
-
-
-def test_bad_checkpoints(train, cli):
-    """Missing, folder, damaged, foreign: each fault has its one line, in train and in eval."""
-    assert train("run")[0] == 0
-    good = Path("run/checkpoints/last.ckpt")
-    Path("cut.ckpt").write_bytes(good.read_bytes()[: good.stat().st_size // 2])
-    Path("nothing/deep").mkdir(parents=True)
-    Path("nothing/deep/cut.ckpt").touch()
-    Path("empty.ckpt").touch()
-    torch.save({"weights": torch.zeros(3)}, "foreign.ckpt")
-    torch.save({"code": print}, "code.ckpt")
-    cannot = "it is damaged or not a checkpoint; use another one of the same run"
-    answers = {
-        "missing.ckpt": "ckpt_path=missing.ckpt does not exist",
-        "nothing": "; did you mean nothing/deep/cut.ckpt?",
-        "cut.ckpt": cannot,
-        "empty.ckpt": cannot,
-        "code.ckpt": cannot,
-        "foreign.ckpt": "ckpt_path=foreign.ckpt holds no SAFormer configuration: "
-        "it comes from another program",
-    }
-    for path, answer in answers.items():
-        for command in ("train", "eval"):
-            extra = [*SHORT, "hydra.run.dir=again"] if command == "train" else []
-            code, _out, err = cli(command, *extra, f"ckpt_path={path}")
-            assert code == 2
-            assert err.startswith("error: ckpt_path=") and err.endswith(f"{answer}\n")
-            assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -284,9 +120,8 @@ def test_bad_checkpoints(train, cli):
         ),
     ],
 )
-def test_resuming_another_model_is_refused(train, override, answer):
+def test_resuming_another_model_is_refused(run, train, override, answer):
     """A checkpoint of another model is refused by the first setting that differs."""
-    assert train("run")[0] == 0
     path = "run/checkpoints/last.ckpt"
     code, _out, err = train("again", f"ckpt_path={path}", override)
     assert err == (
@@ -419,7 +254,7 @@ def test_several_values_run_one_after_the_other(cli):
         ("augment=cifar", "augment.cutmix=1.0", "dataset.flippable=true"),
         ("scheduler.interval=epoch",),
         ("trainer.gradient_clip_val=1.0", "trainer.accumulate_grad_batches=2"),
-        ("trainer.precision=bf16-mixed", "model.dim=16"),
+        ("trainer.precision=bf16-mixed",),
         ("logger=csv",),
         ("neuron=plif", "neuron.surrogate.name=atan"),
     ],
@@ -427,7 +262,7 @@ def test_several_values_run_one_after_the_other(cli):
 )
 def test_options_train_and_test(train, overrides):
     """Each option trains, validates and tests without a word on stderr."""
-    code, _out, err = train("run", *overrides)
+    code, _out, err = train("run", "model.dim=16", *overrides)
     assert (code, err) == (0, "")
 
 

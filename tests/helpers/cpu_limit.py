@@ -1,0 +1,48 @@
+"""Keeps the everyday tests quick: one without the marker `slow` may take so many CPU seconds.
+
+CPU seconds, and not those of a clock, because other programs take none of them away.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+LIMIT = 5.0
+
+
+def pytest_sessionstart() -> None:
+    """Import what most tests need, where several run, and not at the cost of the first of them."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        import saformer.energy.report
+        import saformer.runs.experiment  # noqa: F401
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    yield from _within_limit(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    yield from _within_limit(item)
+
+
+def _within_limit(item: pytest.Item) -> Iterator[None]:
+    """Fail a test, in one line, for what it spent between its start and its end."""
+    before = _spent()
+    yield
+    spent = _spent() - before
+    if spent > LIMIT and item.get_closest_marker("slow") is None:
+        pytest.fail(
+            f"{item.nodeid} took {spent:.1f} s of CPU: make it shorter than {LIMIT:g}, "
+            "or mark it slow",
+            pytrace=False,
+        )
+
+
+def _spent() -> float:
+    """CPU seconds of this process and of those that it started and waited for."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
