@@ -116,14 +116,23 @@ def compose() -> Callable:
 
 @pytest.fixture
 def backbone(compose: Callable) -> Callable:
-    """Build the backbone of a configuration, with weights from seed 0."""
+    """Build the backbone of a configuration, in which fields may be changed, with seed 0."""
     import torch
 
     from saformer.create import build_backbone
 
-    def call(*overrides: str, memory=None):
+    def call(*overrides: str, **changed):
         config = compose(*overrides)
         torch.manual_seed(0)
-        return build_backbone(replace(config, memory=memory or config.memory))
+        return build_backbone(replace(config, **changed))
 
     return call
+
+
+@pytest.fixture
+def unweighted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks have weights of zero: to draw them takes most of the time of a large one."""
+    from torch import nn
+
+    for draw in ("kaiming_uniform_", "trunc_normal_"):
+        monkeypatch.setattr(nn.init, draw, lambda weight, *_args, **_kwargs: nn.init.zeros_(weight))

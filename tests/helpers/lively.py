@@ -1,7 +1,11 @@
 """Random images, and untrained networks that spike."""
 
 import torch
+from snntorch import Leaky
 from torch import nn
+
+from saformer.models.neuron import MultiStepLeaky
+from saformer.models.settings import Backend
 
 
 def images(batch: int = 4, size: int = 8, channels: int = 1) -> torch.Tensor:
@@ -18,3 +22,18 @@ def lively(model: nn.Module, size: int = 8) -> nn.Module:
     with torch.no_grad():
         model.train()(images(16, size))
     return model
+
+
+def step_by_step(model: nn.Module) -> nn.Module:
+    """The same network on the backend that has a membrane between its steps."""
+    for module in model.modules():
+        if isinstance(module, MultiStepLeaky):
+            module.backend = Backend.loop
+    return model
+
+
+def filled(model: nn.Module) -> list[str]:
+    """Names of the neurons that kept a membrane."""
+    neurons = {name: one for name, one in model.named_modules() if isinstance(one, Leaky)}
+    assert neurons
+    return [name for name, neuron in neurons.items() if neuron.mem.numel()]

@@ -1,6 +1,10 @@
 """Parameter counts to the digit, the cheapest check of an architecture against a publication."""
 
+from dataclasses import replace
+
 import pytest
+
+from saformer.models.settings import DWCPlace
 
 C10 = ("dataset.in_channels=3", "dataset.mean=[0,0,0]", "dataset.std=[1,1,1]")
 EVENTS = ("dataset.in_channels=2", "dataset.mean=[0,0]", "dataset.std=[1,1]")
@@ -33,17 +37,22 @@ def count(model) -> int:
 
 
 @pytest.mark.parametrize("row", PREDICTED, ids=lambda row: f"{row[0]}-{row[2]}")
-def test_counts_are_the_predicted_ones(backbone, row):
+def test_counts_are_the_predicted_ones(backbone, compose, unweighted, row):
     """Spikformer's count less the value projection, with each DWC, is met to the digit."""
     preset, data, with_bias, plain, *with_dwc = row
     base = (f"model={preset}", *data)
-    no_dwc = "model.dwc.place=none"
-    assert count(backbone(*base, no_dwc, "attention.qkv_bias=true")) == with_bias
-    assert count(backbone(*base, no_dwc)) == plain
+    config = compose(*base)
+
+    def counted(place: DWCPlace, kernel: int = 3, **attention) -> int:
+        dwc = replace(config.model.dwc, place=place, kernel_size=kernel)
+        changed = {"model": replace(config.model, dwc=dwc)}
+        return count(backbone(*base, **changed, attention=replace(config.attention, **attention)))
+
+    assert counted(DWCPlace.none, qkv_bias=True) == with_bias
+    assert counted(DWCPlace.none) == plain
     for kernel, expected in zip((3, 5, 7), with_dwc, strict=True):
-        for place in ("parallel", "series"):
-            dwc = (f"model.dwc.place={place}", f"model.dwc.kernel_size={kernel}")
-            assert count(backbone(*base, *dwc)) == expected
+        for place in (DWCPlace.parallel, DWCPlace.series):
+            assert counted(place, kernel) == expected
 
 
 def test_dwc_in_the_mlp_costs_four_times(backbone):
