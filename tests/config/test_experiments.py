@@ -86,7 +86,7 @@ def test_an_experiment_trains_as_its_peer(compose, name):
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_an_experiment_builds_its_backbone(compose, backbone, name):
+def test_an_experiment_builds_its_backbone(compose, backbone, unweighted, name):
     """The network can be built for the data, and has the parameters of the closed form."""
     shallow = (f"experiment={name}", "model.depth=1")  # further blocks are copies of the first
     config, model = compose(*shallow), backbone(*shallow)

@@ -178,9 +178,8 @@ def test_presets_for_32_pixels(backbone, preset):
 def test_presets_for_224_pixels(backbone, preset):
     """Every preset for 224 px images cuts them into 14 x 14 tokens."""
     data = ("dataset.in_channels=3", "dataset.mean=[0,0,0]", "dataset.std=[1,1,1]")
-    model = backbone(
-        f"model={preset}", *data, "dataset.image_size=224", "timesteps=1", "model.depth=1"
-    )
+    small = ("model.depth=1", "timesteps=1")
+    model = backbone(f"model={preset}", *data, "dataset.image_size=224", *small)
     with torch.no_grad():
         assert model.stem(model.encode(images(1, 224, 3))).shape[3:] == (14, 14)
 
