@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from undrawn import undrawn
 
 if find_spec("spikingjelly") is None:  # it wants Python 3.11; these compare with it
     collect_ignore = [
@@ -43,17 +44,30 @@ def clean_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
         signal.signal(number, handler)
 
 
-def without_plots(command: str, words: tuple[str, ...]) -> tuple[str, ...]:
-    """Words of a command that draws, with `plots=false` unless they say what to draw."""
-    draws = command in ("train", "energy") and not any(w.startswith("plots=") for w in words)
-    return (*words, "plots=false") if draws else words
+@pytest.fixture(scope="session", autouse=True)
+def composed_once() -> Iterator[None]:
+    """Let Hydra compose a command's words once.
+
+    It does so twice, first for `hydra.mode` alone, which none of our files sets. That takes a tenth
+    of a second, in which most of these commands are answered.
+    """
+    from hydra._internal.hydra import Hydra
+
+    real = Hydra.get_mode
+
+    def get_mode(hydra: Hydra, *args, **options):
+        return real(hydra, *args, **options) if "hydra.mode" in str(sys.argv) else None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hydra, "get_mode", get_mode)
+        yield
 
 
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable:
     """Call an entry point as the command line would; returns (exit code, stdout, stderr).
 
-    Figures take most of the time of a short run, so they are drawn for `plots=true` alone.
+    Figures are drawn for `plots=true` alone.
     """
 
     def call(command: str, *args: str) -> tuple[int, str, str]:
@@ -61,8 +75,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         from saformer.runs.cluster import run_id
 
         run_id.cache_clear()  # a command is a process of its own, with a run folder of its own
-        args = without_plots(command, args)
-        monkeypatch.setattr(sys, "argv", [f"{command}.py", *args])
+        monkeypatch.setattr(sys, "argv", [f"{command}.py", *undrawn(command, args)])
         code = 0
         try:
             commands = {"eval": "evaluate"}
@@ -85,7 +98,7 @@ def shared_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         folder = folder or tmp_path_factory.mktemp("shared")
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
-            patch.setattr(sys, "argv", ["train.py", *without_plots("train", words)])
+            patch.setattr(sys, "argv", ["train.py", *undrawn("train", words)])
             saformer.cli.train()
         return folder
 

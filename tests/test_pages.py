@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHORT = (
     *("dataset.train_subset=100", "epochs=2", "scheduler.warmup_epochs=0"),
-    *("logger=none", "callbacks=none", "trainer=cpu"),
+    *("logger=none", "callbacks=none", "trainer=cpu", "plots=false"),
 )
 OUT_OF_REACH = r"cifar10|imagenet|trainer=ddp|trainer=gpu"
 """Words of a training that want data or devices which are not here: it is composed and checked."""

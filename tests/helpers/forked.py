@@ -14,6 +14,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from undrawn import undrawn
+
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.link", "os.symlink", "os.truncate"}
 
@@ -33,6 +35,8 @@ def start(
 ) -> BaseProcess:
     """Start `train.py args` in a folder; what it prints goes to the file `log` there.
 
+    Figures are drawn for `plots=true` alone.
+
     At its end the file `changes` there says how often it changed a file: opened it for writing,
     renamed it, made or removed it.
 
@@ -45,7 +49,8 @@ def start(
             so many seconds after.
         command: Another function of `saformer.cli` than `train`.
     """
-    process = _context.Process(target=_run, args=(folder, args, log, die_at, how, command))
+    words = tuple(undrawn(command, args))
+    process = _context.Process(target=_run, args=(folder, words, log, die_at, how, command))
     process.start()
     return process
 

@@ -8,7 +8,7 @@ SMALL = [
         "scheduler.warmup_epochs=0",
         "optimizer.lr=1e-3",
     ),
-    *("dataset.train_subset=100", "timesteps=1"),
+    *("dataset.train_subset=100", "timesteps=1", "plots=false"),
 ]
 TABLE = {
     "title": "Digits & 100 % of them",

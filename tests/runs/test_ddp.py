@@ -19,7 +19,7 @@ PATIENCE = 300.0  # seconds, for machines with other work
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2")
 TRAINER = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
 SHORT = (
-    *(*TRAINER, "logger=none", "energy=off"),
+    *(*TRAINER, "logger=none", "energy=off", "plots=false"),
     *("dataset.train_subset=100", "model.dim=16", "timesteps=1", "epochs=3"),
 )
 

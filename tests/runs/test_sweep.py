@@ -53,7 +53,8 @@ def test_a_failing_job_is_named_and_stops_no_other(cli):
     code, out, _ = cli("train", *words)
     assert code == 1
     for number, dim in ((1, 32), (2, 30), (3, 16)):
-        assert f"[{number}/3] trainer=debug logger=none timesteps=1 model.dim={dim}\n" in out
+        words = f"trainer=debug logger=none timesteps=1 model.dim={dim} plots=False"
+        assert f"[{number}/3] {words}\n" in out
     table = out[out.index("status") :]
     assert [line.split()[3] for line in table.splitlines() if line.startswith("│")] == [
         "32",
