@@ -8,7 +8,7 @@ def spend(item: pytest.Item) -> None:
     """Spend more than the limit of an item."""
     with pytest.MonkeyPatch.context() as patch:  # and not of the test that calls this
         patch.setattr(cpu_limit, "LIMIT", 0.001)
-        within = cpu_limit._within_limit(item)
+        within = cpu_limit.within_limit(item)
         next(within)
         sum(range(10**6))
         next(within, None)

@@ -3,6 +3,7 @@
 CPU seconds, and not those of a clock, because other programs take none of them away.
 """
 
+import gc
 import os
 import time
 from collections.abc import Iterator
@@ -10,26 +11,30 @@ from collections.abc import Iterator
 import pytest
 
 LIMIT = 5.0
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+"""Whether this process is one of those that run the whole suite."""
 
 
 def pytest_sessionstart() -> None:
-    """Import what most tests need, where several run, and not at the cost of the first of them."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
+    """Import what most tests need before the first of them, which would else pay for it alone."""
+    if WORKER:
         import saformer.energy.report
         import saformer.runs.experiment  # noqa: F401
+
+        gc.freeze()  # it stays, and need not be looked through again and again
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
-    yield from _within_limit(item)
+    return (yield from within_limit(item)) if WORKER else (yield)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    yield from _within_limit(item)
+    return (yield from within_limit(item)) if WORKER else (yield)
 
 
-def _within_limit(item: pytest.Item) -> Iterator[None]:
+def within_limit(item: pytest.Item) -> Iterator[None]:
     """Fail a test, in one line, for what it spent between its start and its end."""
     before = _spent()
     yield
