@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_resume_killed import SHORT
+from resumable import SHORT
 from torch import Tensor, nn
 
 from saformer.energy.counter import Counter, count, coverage

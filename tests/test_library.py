@@ -13,6 +13,7 @@ import torch
 import saformer
 from saformer.config.check import to_dict
 from saformer.config.files import conf_dir
+from saformer.config.schema import Config
 from saformer.create import build_backbone
 from saformer.data.readers.digits import NUM_TEST, load
 from saformer.errors import CheckpointError, SettingError
@@ -155,11 +156,17 @@ def test_a_classifier_is_counted_as_in_its_run(checkpoint):
     assert per_image == pytest.approx(results["energy"]["energy/sop_G"])
 
 
-def test_a_classifier_of_events(cli):
+def save(config: Config, path: Path) -> None:
+    """A checkpoint of an untrained network."""
+    weights = {f"backbone.{k}": v for k, v in build_backbone(config).state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"state_dict": weights, "hyper_parameters": {"config": to_dict(config)}}, path)
+
+
+def test_a_classifier_of_events(compose):
     """Frames of counts are scaled as in training; another number of frames is refused."""
-    words = ("experiment=digits_events", *SHORT, "timesteps=2", "dataset.cache_dir=cache")
-    assert cli("train", *words)[0] == 0
-    classifier = saformer.load("run/checkpoints/best.ckpt")
+    save(compose("experiment=digits_events", "timesteps=2"), Path("events.ckpt"))
+    classifier = saformer.load("events.ckpt")
     frames = torch.randint(0, 5, (2, 2, 2, 16, 16))
     assert classifier(frames).shape == (2, 10)
     assert torch.equal(classifier(frames), classifier(frames.float()))
@@ -222,10 +229,7 @@ def test_the_example_trains_counts_and_draws():
 def test_the_pages_say_what_is_so(compose):
     """The Python of docs/library.md and README runs as it stands."""
     config = compose("dataset=cifar10", "augment=none", "model=saformer_2_256")
-    weights = {f"backbone.{k}": v for k, v in build_backbone(config).state_dict().items()}
-    saved = Path("outputs/NAME/RUN/checkpoints/best.ckpt")
-    saved.parent.mkdir(parents=True)
-    torch.save({"state_dict": weights, "hyper_parameters": {"config": to_dict(config)}}, saved)
+    save(config, Path("outputs/NAME/RUN/checkpoints/best.ckpt"))
     root = Path(__file__).parents[1]
     pages = [(root / "docs" / "library.md").read_text(), (root / "README.md").read_text()]
     blocks = [b for page in pages for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from forked import start
-from test_resume_killed import SHORT
+from resumable import SHORT
 
 from saformer import files
 from saformer.files import new_folder, write_new_json

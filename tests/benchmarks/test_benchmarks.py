@@ -55,6 +55,7 @@ def small(**changes) -> Case:
     return replace(Case(timesteps=2, batch=2, threads=1, settings=SMALL), **changes)
 
 
+@pytest.mark.slow
 def test_a_training_step_is_compared(benchmark):
     """`train_step` gives time, samples/s, memory and ratios of every network, on the same terms."""
     words = ("--timesteps", "2", "--batch", "2", "--rounds", "3", "--threads", "1")
@@ -175,6 +176,7 @@ def test_backends_are_those_of_the_labels():
         assert found == {backend}
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_the_activations():
     """Four times the batch takes about four times the memory; weights are not in it."""
     one, four = (measure_peak("identity", small(batch=batch)) for batch in (8, 32))

@@ -37,6 +37,7 @@ def test_it_gives_what_the_network_gives(classifier, bytes_of, overrides):
         assert same.difference < 1e-5, batch
 
 
+@pytest.mark.slow
 def test_it_needs_neither_this_package_nor_snntorch(classifier, bytes_of):
     """Where both cannot be imported, the file gives the same logits, and it names no place here."""
     folded = fold_batch_norm(classifier("timesteps=1"))

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 from forked import finish, start
-from test_resume_killed import SHORT
+from resumable import SHORT
 
 from saformer.errors import InUseError
 from saformer.runs.lock import held, holder

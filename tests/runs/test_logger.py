@@ -57,6 +57,7 @@ for name in ("a", "b"):
 """
 
 
+@pytest.mark.slow
 def test_no_logger_imports_no_wandb_and_two_jobs_make_two_runs():
     """In one process without login or terminal: a job without a logger does not import wandb, then
     each of two jobs logs offline, in a run of its own, and says so in one line."""

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from saformer.config.check import check, to_dict
 from saformer.config.overrides import at_home, compose
@@ -90,5 +91,7 @@ def test_no_folder_of_that_name(cli, tmp_path, monkeypatch):
     assert cli("train", *short, "hydra.run.dir=~/run", "dataset.root=~/x")[0] == 0
     run = json.loads((tmp_path / "home" / "run" / "run.json").read_text())
     assert run["starts"][0]["config"]["dataset"]["root"] == str(tmp_path / "home" / "x")
-    assert cli("table", "digits", "--outputs=~", "--out=~/tables")[0] == 0
+    row = {"title": "One", "seeds": [0], "columns": ["test_top1"], "rows": [{"label": "it"}]}
+    Path("one.yaml").write_text(yaml.safe_dump(row))
+    assert cli("table", "one.yaml", "--outputs=~", "--out=~/tables")[0] == 0
     assert (tmp_path / "home" / "tables").is_dir() and not Path("~").exists()

@@ -67,6 +67,7 @@ def srun(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["quiet", "loud"])
 def test_only_the_known_lines_are_gone(mode, srun, tmp_path):
     """With `quiet` the known lines are gone and all others come once; without it they are there."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_resume_killed import SHORT, outcome
+from resumable import SHORT, outcome, signalled
 
 from saformer.checkpoint import load_checkpoint
 from saformer.errors import CheckpointError
@@ -25,12 +25,6 @@ def copy(folder: Path) -> Path:
     """A run of the same content, to be spoilt, in this folder."""
     subprocess.run(["cp", "-r", str(folder / "run"), "run"], check=True)
     return Path("run")
-
-
-def signalled(number: int, where: str, **when: int) -> str:
-    """The callback that stops a run, as an override."""
-    words = "".join(f",{name}:{value}" for name, value in when.items())
-    return f"+callbacks.end={{_target_:misfortunes.Signal,number:{number},where:{where}{words}}}"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from misfortunes import make_read_only, make_writable
-from test_resume_killed import SHORT
+from resumable import SHORT
 
 from saformer.checkpoint import load_checkpoint
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_resume import signalled
-from test_resume_killed import SHORT, outcome
+from resumable import SHORT, outcome, signalled
 
 ROOT = Path(__file__).parents[2]
 

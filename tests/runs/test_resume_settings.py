@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_resume import signalled
-from test_resume_killed import SHORT
+from resumable import SHORT, signalled
 
 from saformer.checkpoint import DATA_SETTINGS, RUN_SETTINGS, load_checkpoint, require_resumable
 from saformer.config.check import to_dict

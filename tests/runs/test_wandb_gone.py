@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import wandb
-from test_resume_killed import SHORT
+from resumable import SHORT
 from wandb_server import Server
 
 from saformer.runs.logger import FINISH_SECONDS, build_logger, finish

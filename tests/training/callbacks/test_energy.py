@@ -132,6 +132,7 @@ def test_a_test_counts_all_and_leaves_the_report(tmp_path, module):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
 
 
+@pytest.mark.slow
 def test_a_compiled_backbone_is_counted_eagerly_and_stays_compiled(tmp_path, module):
     """Counted batches leave the compiled call in place and never run through it."""
     calls = []
@@ -145,6 +146,7 @@ def test_a_compiled_backbone_is_counted_eagerly_and_stays_compiled(tmp_path, mod
     assert calls
 
 
+@pytest.mark.slow
 def test_neurons_on_the_compile_backend_are_counted(tmp_path, compose):
     """The coverage pass runs eagerly what refuses to be compiled under a FLOP counter."""
     config = compose("model.dim=16", "model.num_heads=2", "neuron.backend=compile")
