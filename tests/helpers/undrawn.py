@@ -8,4 +8,5 @@ DRAWING = ("train", "energy")
 def undrawn(command: str, words: Sequence[str]) -> list[str]:
     """The words of a command, with `plots=false` where it draws and they do not say so."""
     draws = command in DRAWING and not any(word.startswith("plots=") for word in words)
-    return [*words, "plots=false"] if draws else [*words]
+    # First, because a flag may be the end of what is typed.
+    return ["plots=false", *words] if draws else [*words]

@@ -53,7 +53,7 @@ def test_a_failing_job_is_named_and_stops_no_other(cli):
     code, out, _ = cli("train", *words)
     assert code == 1
     for number, dim in ((1, 32), (2, 30), (3, 16)):
-        words = f"trainer=debug logger=none timesteps=1 model.dim={dim} plots=False"
+        words = f"plots=False trainer=debug logger=none timesteps=1 model.dim={dim}"
         assert f"[{number}/3] {words}\n" in out
     table = out[out.index("status") :]
     assert [line.split()[3] for line in table.splitlines() if line.startswith("│")] == [
