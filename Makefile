@@ -8,13 +8,13 @@ train: .venv/ready ## train the default: saformer_tiny on digits
 	$(BIN)/python train.py $(ARGS)
 
 test: .venv/ready-dev ## the everyday tests
-	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --durations=15 $(ARGS)
 
 test-slow: .venv/ready-dev ## what takes longer, among it the full default training
-	$(BIN)/python -m pytest -n 2 -m "slow and not slurm" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "slow and not slurm" --durations=15 $(ARGS)
 
 test-slurm: .venv/ready-dev ## sweeps, several ranks and requeues, on a Slurm of this machine alone
-	$(BIN)/python -m pytest -m slurm $(ARGS)
+	$(BIN)/python -m pytest -m slurm --durations=15 $(ARGS)
 
 coverage: .venv/ready-dev ## lines of src/ that the everyday tests reach, those of processes they start left out
 	$(BIN)/python -m pytest -n 2 -m "not slow" --cov=saformer --cov-report=term-missing $(ARGS)
