@@ -188,12 +188,20 @@ def spot(dx: int, dy: int) -> torch.Tensor:
     return x
 
 
-def test_a_rotation_keeps_the_distance_and_reaches_its_bounds():
-    """A spot beside the centre turns by up to `degrees` either way, on a circle."""
-    at = centroid(augmented(spot(10, 0), AugmentConfig(degrees=30), seeded()))
+@pytest.mark.parametrize("zoom", [1, 2])
+def test_a_rotation_keeps_the_distance_and_reaches_its_bounds(zoom):
+    """A spot beside the centre turns by up to `degrees` either way; a zoom widens its circle."""
+    config = AugmentConfig(degrees=30, scale=[zoom, zoom])
+    at = centroid(augmented(spot(10 // zoom, 0), config, seeded()))
     angle = torch.rad2deg(torch.atan2(at[:, 1], at[:, 0]))
     assert torch.allclose(at.norm(dim=1), torch.tensor(10.0), atol=0.1)
     assert -30.5 < angle.min() < -28 and 28 < angle.max() < 30.5
+
+
+def test_a_zoom_reaches_its_bounds():
+    """A spot beside the centre lands between `scale` times its distance."""
+    at = centroid(augmented(spot(6, 0), AugmentConfig(scale=[0.5, 2]), seeded()))
+    assert 2.9 < at[:, 0].min() < 3.1 and 11.8 < at[:, 0].max() < 12.1
 
 
 def test_a_shift_reaches_its_bounds_on_both_axes():

@@ -125,7 +125,8 @@ OPERATIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "Rotate": _rotate,
     "Posterize": lambda x, bits: _in_bytes(lambda y: TF.posterize(y, int(bits)), x),
     "Solarize": lambda x, level: torch.where(_below(x, level), x, 1 - x),
-    "SolarizeAdd": lambda x, add: torch.where(_below(x, 128), (x + add / 255).clamp(max=1), x),
+    # At most 110 is added, so that no level exceeds white.
+    "SolarizeAdd": lambda x, add: torch.where(_below(x, 128), x + add / 255, x),
     "Color": TF.adjust_saturation,
     "Contrast": TF.adjust_contrast,
     "Brightness": TF.adjust_brightness,
