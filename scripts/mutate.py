@@ -101,10 +101,11 @@ def changes(node: ast.AST, line: int = 1) -> Iterator[Change]:
             continue
         for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if isinstance(child, ast.AST):
-                at = getattr(child, "lineno", line)
-                yield from (Change(node, field, index, new, at) for new in replacements(child))
+                news = list(replacements(child))
                 if isinstance(node, ast.If) and field == "test" and is_kept(node.body[0]):
-                    yield Change(node, field, index, ast.Constant(False), at)  # the guard is gone
+                    news.append(ast.Constant(False))  # the guard is gone
+                at = getattr(child, "lineno", line)
+                yield from (Change(node, field, index, new, at) for new in news)
                 yield from changes(child, line)
 
 
@@ -182,6 +183,10 @@ def main() -> None:
     os.environ.update(OMP_NUM_THREADS="1", PYTHONDONTWRITEBYTECODE="1")
     for name in PRELOADED.split():
         __import__(name)
+    hypothesis = sys.modules["hypothesis"]
+    phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]  # the least example is no news
+    hypothesis.settings.register_profile("mutate", derandomize=True, phases=phases)
+    hypothesis.settings.load_profile("mutate")
     found: list[dict] = []
     with tempfile.TemporaryDirectory() as folder:
         files = subprocess.check_output(["git", "ls-files"], text=True).splitlines()
