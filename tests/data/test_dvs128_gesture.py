@@ -9,6 +9,7 @@ from saformer.data.events import Events, to_frames
 from saformer.data.readers import dvs128_gesture
 from saformer.data.readers.aedat31 import read_aedat31
 from saformer.data.settings import SplitBy
+from saformer.errors import DataError
 
 TRAIN, TEST = 3, 1
 CLASSES = [*range(8), *range(7, 11)]  # of one person: the eighth gesture is made twice
@@ -92,6 +93,19 @@ def test_a_moved_clip_is_another_source(root):
     path = root / "DvsGesture" / "user01_led_labels.csv"
     path.write_text(path.read_text().replace("1,500,", "1,501,"))
     assert dvs128_gesture.index(of).fingerprint != before
+
+
+@pytest.mark.parametrize(("row", "fits"), [("1,0,600", True), ("1,600,600", False)])
+def test_a_clip_may_begin_with_the_recording(root, row, fits):
+    """A clip from 0 on is one; a clip that ends where it begins is refused."""
+    path = root / "DvsGesture" / "user01_led_labels.csv"
+    path.write_text(path.read_text().replace("1,500,", f"{row}\n1,500,", 1))
+    of = config("dvs128_gesture", root, allow_incomplete=True)
+    if fits:
+        assert len(dvs128_gesture.index(of).names) == 4 * len(CLASSES) + 1
+    else:
+        with pytest.raises(DataError, match=f"start and end in microseconds, found '{row}'"):
+            dvs128_gesture.index(of)
 
 
 def test_what_is_there_can_be_used(root):
