@@ -119,10 +119,13 @@ def test_a_red_row_is_red(folder, name):
 
 
 def test_files_of_python_3_are_read_too(name, folder):
-    """Mirrors that were written anew by Python 3 hold the same."""
+    """Mirrors that were written anew by Python 3, with images and labels alone, hold the same."""
     before = read(config(name, folder), 4)
     for seed, file in enumerate(FILES[name][1]):
         contents = {key.decode(): value for key, value in batch(name, seed).items()}
+        contents = {
+            key: contents[key] for key in contents if key in ("data", "labels", "fine_labels")
+        }
         (folder / file).write_bytes(pickle.dumps(contents, protocol=4))
     after = read(config(name, folder), 4)
     assert torch.equal(before.x, after.x) and torch.equal(before.y, after.y)
