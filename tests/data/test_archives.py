@@ -20,6 +20,22 @@ def test_every_dataset_is_in_the_catalogue():
     assert len(set(sums)) == len(sums) == 18
 
 
+def test_each_dataset_has_as_many_files_as_its_makers_say():
+    """Files of all parts, and the names of the archives that hold them."""
+    counts = {
+        name: sum(sum(part.files.values()) for part in distribution.parts)
+        for name, distribution in DISTRIBUTIONS.items()
+    }
+    assert counts == {
+        **{"digits": 0, "digits_events": 0, "fashion_mnist": 4, "cifar10": 6, "cifar100": 2},
+        **{"tiny_imagenet": 110_000, "imagenet": 2000, "cifar10_dvs": 10_000},
+        "dvs128_gesture": 122 + 122 + 2,
+    }
+    for name in ("cifar10", "cifar100"):
+        (part,) = DISTRIBUTIONS[name].parts
+        assert part.archive == f"{name.replace('cifar', 'cifar-')}-python.tar.gz"
+
+
 def test_the_steps_by_hand_name_all_that_is_needed():
     """Gesture: the page, all four sums and the place. ImageNet: the page, archives and layout."""
     gesture = DISTRIBUTIONS["dvs128_gesture"].by_hand.format(root="here")

@@ -261,9 +261,11 @@ def test_no_room_for_an_array(monkeypatch):
 
 
 def test_an_array_has_its_room_on_disk(tmp_path):
-    """The blocks of a new array are there before anything is written into it."""
-    new_array(tmp_path / "x.npy", (1000, 1000))
-    assert (tmp_path / "x.npy").stat().st_blocks * 512 >= 1_000_000
+    """The blocks of a new array are there before anything is written into it, and no more."""
+    array = new_array(tmp_path / "x.npy", (1000, 1000))
+    stat = (tmp_path / "x.npy").stat()
+    assert stat.st_blocks * 512 >= 1_000_000
+    assert stat.st_size == array.offset + 1_000_000
 
 
 def test_too_little_room_is_told_before(monkeypatch):
@@ -331,4 +333,5 @@ def test_meta_is_written_last(monkeypatch):
     with pytest.raises(TypeError):
         make(builder=lambda folder: build(folder) | {"bad": object()})
     assert listed() == []
+    assert make(num_bytes=3 * 2**20) == folder  # just enough is enough
     assert json.loads((make() / "meta.json").read_text())["rows"] == 50
