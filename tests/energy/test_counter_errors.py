@@ -81,7 +81,8 @@ def test_time_in_front_of_samples_is_told():
         count(TimeFirst(), frames(3).transpose(0, 1))
 
 
-def test_a_loop_that_hides_tokens_in_the_batch_asks_for_timesteps():
+@pytest.mark.parametrize("steps", [2, T])
+def test_a_loop_that_hides_tokens_in_the_batch_asks_for_timesteps(steps):
     """[B*N, D] in every step of a loop looks like N timesteps, which cannot be: timesteps=1."""
 
     class Loop(nn.Module):
@@ -91,14 +92,14 @@ def test_a_loop_that_hides_tokens_in_the_batch_asks_for_timesteps():
 
         def forward(self, x):
             mem = torch.zeros(len(x), 5, 3)
-            for _ in range(T):
+            for _ in range(steps):
                 spikes, mem = self.lif(self.fc(x.flatten(0, 1)).unflatten(0, (-1, 5)), mem)
             return spikes
 
     with pytest.raises(EnergyError, match=r"^layer fc seems to hold 5 timesteps .* timesteps=1$"):
         count(Loop(), torch.ones(2, 5, 3))
     table = count(Loop(), torch.ones(2, 5, 3), timesteps=1)
-    assert [layer.timesteps for layer in table.layers] == [T, T]
+    assert [layer.timesteps for layer in table.layers] == [steps, steps]
     assert table.layers[0].static
 
 
@@ -109,6 +110,16 @@ def test_nothing_counted():
         pass
     with pytest.raises(EnergyError, match=r"^nothing was counted"):
         counter.table()
+
+
+def test_a_batch_that_was_not_ended_is_dropped():
+    """The start of a batch forgets one that an error left open."""
+    counter = Counter(TinySSA())
+    for samples in (3, 2):
+        counter.start(samples)
+        counter.model(images(samples))
+    counter.stop()
+    assert counter.table().samples == 2
 
 
 def test_tables_that_do_not_belong_together_are_not_merged():
