@@ -51,7 +51,7 @@ def commands() -> list[str]:
             for line in block.splitlines():
                 command = " ".join(re.sub(r"(^|\s)#.*", "", line).split())
                 if command:
-                    found[command] = None
+                    found[re.sub("^saformer ", "saformer-", command)] = None
     return list(found)
 
 
@@ -131,7 +131,7 @@ def test_a_command_that_trains_or_draws(call, command):
         first = ("hydra.run.dir=outputs/NAME/RUN", *SHORT, "epochs=1", "callbacks=default")
         assert call("python train.py", *first)[0] == 0
     trains = command.startswith("python train.py")
-    words = [word for word in SHORT if "checkpoint" not in command or "callbacks" not in word]
+    words = [word for word in SHORT if "ckpt_path" not in command or "callbacks" not in word]
     code, out, err = call(command, *(words if trains else ()))
     assert (code, err) == (0, "")
     assert out

@@ -27,7 +27,7 @@ COMMANDS = [
     line.partition("#")[0].strip()
     for block in blocks("bash")
     for line in block.splitlines()
-    if line.startswith(("python train.py", "python eval.py", "saformer-energy"))
+    if line.startswith(("python train.py", "python eval.py", "saformer energy"))
 ]
 
 
@@ -45,7 +45,7 @@ def test_the_two_commands_are_the_ones_make_knows():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_composes(cli, command):
     """Each command of README that Hydra reads gives a configuration that passes the checks."""
-    script, *words = shlex.split(command.removeprefix("python ").removeprefix("saformer-"))
+    script, *words = shlex.split(command.removeprefix("python ").removeprefix("saformer "))
     flags = [word for word in words if word.startswith("-") and word != "-m"]
     words = [word.split(",")[0] for word in words if not word.startswith("-")]
     code, out, err = cli(script.removesuffix(".py"), *words, *(flags or ["--cfg", "job"]))
