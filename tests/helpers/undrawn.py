@@ -8,5 +8,8 @@ DRAWING = ("train", "energy")
 def undrawn(command: str, words: Sequence[str]) -> list[str]:
     """The words of a command, with `plots=false` where it draws and they do not say so."""
     draws = command in DRAWING and not any(word.startswith("plots=") for word in words)
-    # First, because a flag may be the end of what is typed.
-    return ["plots=false", *words] if draws else [*words]
+    if not draws:
+        return [*words]
+    # Before flags, which may end what is typed, but behind the name of a checkpoint, which comes first.
+    named = 1 if words and "=" not in words[0] and not words[0].startswith(("-", "~")) else 0
+    return [*words[:named], "plots=false", *words[named:]]
