@@ -10,6 +10,6 @@ def undrawn(command: str, words: Sequence[str]) -> list[str]:
     draws = command in DRAWING and not any(word.startswith("plots=") for word in words)
     if not draws:
         return [*words]
-    # Before flags, which may end what is typed, but behind the name of a checkpoint, which comes first.
+    # Before flags, which may end what is typed; behind the name of a checkpoint, which comes first.
     named = 1 if words and "=" not in words[0] and not words[0].startswith(("-", "~")) else 0
     return [*words[:named], "plots=false", *words[named:]]
