@@ -44,9 +44,9 @@ def main() -> None:
     heading(ax, 4, 104, "a command becomes one checked configuration")
     room(ax, 0, 32, WHITE, "command line", "cli.py\ntrain.py, eval.py")
     room(ax, 1, 32, GREY, "conf/", "one file an option,\ncomposed by Hydra")
-    room(ax, 2, 32, GREY, "config.py", "the schema, and errors\nin one line")
-    room(ax, 3, 32, GREY, "experiment.py", "one run from start\nto end")
-    room(ax, 4, 32, GREY, "cluster  sweep", "resume.py: devices,\nmany runs, stop and go")
+    room(ax, 2, 32, GREY, "config/", "the schema, and errors\nin one line")
+    room(ax, 3, 32, GREY, "runs/experiment", "one run from start\nto end")
+    room(ax, 4, 32, GREY, "runs/", "cluster, sweep, resume:\ndevices, stop and go")
     for column in (1, 2, 3):
         flow(ax, column, 62)
     wire(ax, INK, (12 + 4 * COLUMN, 62), (14 + 3 * COLUMN + ROOM, 62))
@@ -61,9 +61,9 @@ def main() -> None:
         "models/",
         "stem, L x block(SASA\n+ DWC, MLP), head;\nneurons over all T",
     )
-    room(ax, 2, 142, BLUE, "module.py", "loss, accuracy,\noptimizer, schedule")
+    room(ax, 2, 142, BLUE, "training/", "module: loss, accuracy,\noptimizer, schedule")
     room(
-        ax, 3, 142, BLUE, "callbacks/", "checkpoints, results,\nenergy, progress;\nlogger.py: wandb"
+        ax, 3, 142, BLUE, "training/callbacks/", "checkpoints, results,\nenergy, progress;\nruns/logger: wandb"
     )
     room(
         ax,
@@ -84,11 +84,11 @@ def main() -> None:
     text(ax, 24 + 2 * COLUMN, 288, "counts, energy by convention, figures", **NOTE)
 
     heading(ax, 318, 104, "later, from the folders and checkpoints of many runs")
-    room(ax, 0, 346, BLUE, "results/", "saformer-table\nsaformer-plot")
-    room(ax, 1, 346, BLUE, "eval.py", "evaluate, or\nsaformer-energy")
+    room(ax, 0, 346, BLUE, "results/", "saformer table\nsaformer plot")
+    room(ax, 1, 346, BLUE, "commands/", "saformer eval, energy,\ndata: a file a command")
     room(ax, 2, 346, BLUE, "classifier.py", "saformer.load for\nyour own code")
-    room(ax, 3, 346, BLUE, "export/", "saformer-export:\ntorch.export, ONNX")
-    room(ax, 4, 346, BLUE, "interop/", "saformer-import: a rival's\ncheckpoint as ours")
+    room(ax, 3, 346, BLUE, "export/", "saformer export:\ntorch.export, ONNX")
+    room(ax, 4, 346, BLUE, "interop/", "saformer import: a rival's\ncheckpoint as ours")
     fig.savefig(OUT, metadata={"Software": None})
 
 
