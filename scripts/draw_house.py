@@ -63,7 +63,12 @@ def main() -> None:
     )
     room(ax, 2, 142, BLUE, "training/", "module: loss, accuracy,\noptimizer, schedule")
     room(
-        ax, 3, 142, BLUE, "training/callbacks/", "checkpoints, results,\nenergy, progress;\nruns/logger: wandb"
+        ax,
+        3,
+        142,
+        BLUE,
+        "training/callbacks/",
+        "checkpoints, results,\nenergy, progress;\nruns/logger: wandb",
     )
     room(
         ax,

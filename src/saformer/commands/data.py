@@ -5,7 +5,6 @@ Words without `=` are datasets, the others are the overrides of a training, comp
 a training finds.
 """
 
-import argparse
 import sys
 import time
 from pathlib import Path
@@ -59,7 +58,6 @@ def run(words: list[str]) -> int:
         usage="saformer-data COMMAND [DATASET ...] [setting=value ...] [--mirror URL]",
         description="What lies on the disk of each dataset, and how the rest gets there.",
         epilog=EXAMPLES + ", ".join(_names()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", metavar="COMMAND", nargs="?", help=", ".join(commands))
     parser.add_argument("words", metavar="DATASET, setting=value", nargs="*", help="see below")

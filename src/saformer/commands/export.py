@@ -1,6 +1,5 @@
 """`saformer-export`: a checkpoint in, a folder of files that need none of this package out."""
 
-import argparse
 import json
 from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
@@ -50,7 +49,6 @@ def run(words: list[str]) -> int:
         "saformer-export",
         description="Write a trained network for deployment: torch.export and ONNX.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path)
     parser.add_argument("out", metavar="OUT", type=Path, help="a new folder")

@@ -4,7 +4,6 @@ Words with `=` are the overrides of a training, composed as there: they build th
 weights are for.
 """
 
-import argparse
 from pathlib import Path
 
 from saformer.commands.words import WordParser, names_and_settings
@@ -71,7 +70,6 @@ def _parse(words: list[str]) -> tuple[Path, Path, list[str]]:
         description="Turn a checkpoint of Spikformer, Spikingformer, Spike-driven Transformer or "
         "QKFormer, of their authors' code, into one of ours.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "words", metavar="CHECKPOINT OUT setting=value", nargs="*", help="see below"

@@ -74,8 +74,6 @@ def _parse(words: list[str]) -> argparse.Namespace:
         usage="saformer-plot WHAT TABLE|RUN ... [setting=value ...] [--outputs DIR] [--out DIR]",
         description="Figures for print from run folders, as PNG and PDF.",
         epilog=EXAMPLES + ", ".join(table_names()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     help_ = f"{', '.join(KINDS)}; see below"
     parser.add_argument("words", metavar="WHAT TABLE|RUN, setting=value", nargs="*", help=help_)

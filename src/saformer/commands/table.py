@@ -69,8 +69,6 @@ def _parse(words: list[str]) -> argparse.Namespace:
         usage="saformer-table TABLE ... [setting=value ...] [--run] [--outputs DIR] [--out DIR]",
         description="Turn run folders into tables: on the terminal, as markdown, LaTeX and CSV.",
         epilog=EXAMPLES + ", ".join(table_names()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("words", metavar="TABLE, setting=value", nargs="*", help="see below")
     parser.add_argument("--run", action="store_true", help="train what is missing first")
