@@ -54,7 +54,8 @@ from saformer.runs.sweep import (
 )
 from saformer.suggest import suggest
 
-# Why a file cannot be written: disk full, quota, limit, read-only, permission, a file in the way.
+# Reasons why a file cannot be written: disk full, quota, size limit, read-only, permission, or a
+# file where a folder should be.
 NO_PLACE = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -139,7 +140,7 @@ def main() -> None:
             print(f"  {command.__doc__}".replace("`saformer-", "`saformer "))
         print("\nRUN is the folder of a run, a checkpoint, or latest.")
     elif name in COMMANDS:
-        # By its other name, which the further processes of a training are started with too.
+        # Use the alias, because Lightning starts more processes of a training by this name.
         sys.argv = [f"{sys.argv[0]}-{name}", *words]
         COMMANDS[name]()
     else:
@@ -165,7 +166,7 @@ def _train_in(folder: Path, composed: DictConfig) -> float | tuple[float, ...]:
     if config.ckpt_path is not None:
         config.ckpt_path = str(checkpoint_file(config.ckpt_path, TO_GO_ON))
     if HydraConfig.get().mode is RunMode.MULTIRUN:
-        require_same_run(folder, config)  # a repeated sweep goes on in the folders of its jobs
+        require_same_run(folder, config)  # a repeated sweep resumes in the folders of its jobs
     from saformer.runs import experiment
 
     if cluster.needs_own_process(config.trainer):
@@ -212,9 +213,9 @@ def _run(config_name: str, task: Callable[[DictConfig], float | tuple[float, ...
     except UserError as error:
         _stop(error)
     let_help_be_lazy()
-    if "${" in (here := os.getcwd()):  # Hydra would work in another, after the environment's words
+    if "${" in (here := os.getcwd()):  # Hydra would resolve it and work in another folder
         _stop(SettingError(f"{here}: a folder with ${{ in its name cannot be worked in: rename it"))
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that the wording is ours
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and we word them
     # Hydra's parser stops reading overrides at a flag: `seed=1 -m timesteps=1,2` would be refused.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
 
@@ -226,8 +227,8 @@ def _run(config_name: str, task: Callable[[DictConfig], float | tuple[float, ...
             require_multirun(HydraConfig.get())
             return task(composed)
         except Exception as error:
-            # In a sweep Hydra must see the failure to go on with the other jobs; alone, its own
-            # line about it would only stand before ours.
+            # In a sweep, Hydra must see the failure, so that it runs the other jobs. In a single
+            # run, its message would only be printed before ours.
             if several:
                 note_failure(error, in_one_line(error))
                 raise
@@ -283,7 +284,7 @@ def _leave_nothing(folder: Path) -> None:
     """
     try:
         ours_by_name = folder.name == cluster.run_id()
-    except SettingError:  # the environment names no run, and this folder has another name
+    except SettingError:  # the environment has an impossible name, so the folder has another one
         return
     if not ours_by_name:
         return
@@ -293,7 +294,7 @@ def _leave_nothing(folder: Path) -> None:
     if not files <= ours:
         return
     cluster.close_log_files()
-    with suppress(OSError):  # the others may have something in them
+    with suppress(OSError):  # the folders above may contain other things
         for file in files:
             file.unlink()
         for empty in (folder / ".hydra", folder, folder.parent):
@@ -315,7 +316,7 @@ def _keep_compiled() -> None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = cache / "saformer" / "inductor"
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # a home that cannot be written, or none
+    except (OSError, RuntimeError):  # the home folder is missing or read-only
         return
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
@@ -347,8 +348,8 @@ def _stop(error: BaseException) -> NoReturn:
     told = cluster.speaks()
     if isinstance(error, KeyboardInterrupt):
         code = cluster.interruption(error)[1]
-        told = cluster.rank() == 0  # all processes get the signal, and one is enough to tell it
-        atexit.register(_be_deaf)  # it may come twice, in the midst of leaving
+        told = cluster.rank() == 0  # all processes get the signal, but only one reports it
+        atexit.register(_be_deaf)  # the signal may come again while we exit
     elif isinstance(error, UserError):
         code = error.exit_code
     if told:
@@ -373,7 +374,7 @@ def _in_words(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         return cluster.interruption(error)[0]
-    if is_complaint(error):  # some are OSErrors too
+    if is_complaint(error):  # before OSError, because some complaints are OSErrors
         return explain(error)
     if (refusal := cluster.refusal(error)) is not None:
         return refusal

@@ -65,7 +65,7 @@ def create_model(
         num_classes=num_classes,
         in_channels=usual.in_channels if in_channels is None else in_channels,
         image_size=usual.image_size if image_size is None else image_size,
-        mean=[0.0],  # the network takes what it is given
+        mean=[0.0],  # create_model does not normalise its input
         std=[1.0],
     )
     return build_backbone(check(config))

@@ -104,7 +104,9 @@ def _list(configs: list[Config], mirror: str) -> int:
             size, all_of_it = disk_usage(folder)
             usage = ("" if all_of_it else "more than ") + decimal(size) if size else ""
         if dataset.cache_dir is not None:
-            left = Path(dataset.cache_dir).glob(f".{dataset.name}-*")  # of builds that were killed
+            left = Path(dataset.cache_dir).glob(
+                f".{dataset.name}-*"
+            )  # left by builds that were killed
             size = sum(disk_usage(cache)[0] for cache in [*_caches(dataset), *left])
             caches = decimal(size) if size else ""
         place = Text(plain(str(folder or "")))
@@ -175,7 +177,7 @@ def _check_archives(dataset: DatasetConfig) -> None:
                 again = f"run saformer-data fetch {dataset.name}"
                 verify(archive, part, f"It was left as it is: move it away and {again}.")
                 print(", MD5 as published", end="")
-        finally:  # an error has a line of its own
+        finally:  # end the line, because an error gets its own
             print()
 
 
@@ -189,7 +191,7 @@ def _check_items(config: Config) -> None:
     dataset = config.dataset
     index = getattr(readers.find(dataset), "index", None)
     fingerprint = None
-    if index is not None:  # without reading what takes long
+    if index is not None:  # read only the index, because the recordings take long
         found = index(dataset)
         identify, labels, fingerprint = found.names.__getitem__, found.labels, found.fingerprint
         test = np.flatnonzero(choose_test(dataset, found.names, labels, found.test))

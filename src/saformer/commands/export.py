@@ -29,10 +29,10 @@ EPILOG = """\
 
 OUT is a new folder, or an empty one: nothing is overwritten. docs/export.md says how to load them.
 """
-INPUTS = 16  # that are compared
-NAMED = 4  # layers that the terminal names; export.json has all
-ONNX = ("onnx", "onnxscript")  # what writing it takes
-RUNTIME = "onnxruntime"  # what running it takes
+INPUTS = 16  # number of inputs for the comparison
+NAMED = 4  # number of layers that the terminal names; export.json has all
+ONNX = ("onnx", "onnxscript")  # packages that write ONNX files
+RUNTIME = "onnxruntime"  # package that runs them
 
 
 def run(words: list[str]) -> int:
@@ -199,7 +199,7 @@ def _inputs(config: "Config") -> tuple["Tensor", str]:
     frames = () if few.events is None else (config.timesteps,)
     size = (INPUTS, *frames, few.in_channels, few.image_size, few.image_size)
     generator = torch.Generator().manual_seed(0)
-    most = 256 if few.events is None else 4  # counts of events are small
+    most = 256 if few.events is None else 4  # event counts are small numbers
     x = torch.randint(0, most, size, dtype=torch.uint8, generator=generator)
     return x, f"{INPUTS} inputs of random bytes, since {name} cannot be read here"
 

@@ -60,7 +60,9 @@ def run(words: list[str]) -> int:
     elif what == "curves":
         files = _curves(names, settings, out)
     else:
-        from saformer.commands.spikes import draw  # imports torch, which the others can do without
+        from saformer.commands.spikes import (
+            draw,
+        )  # here, because it imports torch; the other figures do not need it
 
         require(typed.images > 0, "--images", "be positive", typed.images)
         files = draw(Path(_one(what, "RUN or CHECKPOINT", names)), settings, typed.images, out)

@@ -51,7 +51,7 @@ def run(words: list[str]) -> int:
     for name, config in [titled(name, settings) for name in names]:
         rows = compose_rows(name, config, settings)
         table = collect(name, config, rows, outputs)
-        # Not before: what is refused leaves no folder.
+        # Make the folder only now, so that a refused command leaves none.
         out = Path(typed.out) if typed.out else new_folder(with_time(Path("outputs/tables", name)))
         if typed.run:
             failed += run_missing(rows, outputs, out / "logs")

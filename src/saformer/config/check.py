@@ -41,7 +41,7 @@ def check(composed: DictConfig) -> Config:
         raise
     except OmegaConfBaseException as error:
         reason, name = str(error).splitlines()[0], error.full_key or ""
-        if re.split(r"[.[]", name)[0] not in composed:  # of a stage OmegaConf knows not where it is
+        if re.split(r"[.[]", name)[0] not in composed:  # OmegaConf does not say where a stage is
             raise SettingError(f"model.stages.{name}: {reason}") from None
         value = OmegaConf.select(composed, name, throw_on_missing=False)
         if "is not a ListConfig" in reason:
@@ -64,7 +64,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    # Not by OmegaConf, to which a folder named ${...} would be an interpolation.
+    # Do not use OmegaConf: it would resolve a folder that is named ${...}.
     if isinstance(value, dict):
         return {_plain(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list):

@@ -11,7 +11,7 @@ HALF = "may write half an epoch: leave it out, or use lightning.pytorch.callback
 METRIC = re.compile(r"\{[^{}:]+(:[0-9.]*[defg]?)?\}")
 """What Lightning puts a number for into a file's name."""
 REFUSED = {
-    # The one value that an argument of RunCheckpoint may have, and why.
+    # The only value that an argument of RunCheckpoint may have, and why.
     "every_n_train_steps": (0, HALF),
     "train_time_interval": (None, HALF),
     "save_on_exception": (False, HALF),
@@ -40,7 +40,7 @@ def require_own_files(callbacks: dict[str, Any]) -> None:
             if ours and node.get(key) not in (None, only):
                 raise SettingError(f"callbacks.{name}.{key}={node[key]} {reason}")
         setting = f"callbacks.{name}.filename"
-        numbered = node.get("enable_version_counter", True)  # a name that exists gets a number
+        numbered = node.get("enable_version_counter", True)  # adds a number to a name that exists
         file = node.get("filename") or "{epoch}-{step}"
         bare = METRIC.sub("0", file)
         rule = f"{RULE}; a metric as {{name}} or {{name:.3f}}"

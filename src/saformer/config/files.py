@@ -17,7 +17,7 @@ def own_conf_dir() -> Path | None:
 
 def options(group: str) -> dict[str, Path]:
     """The options of a group and their files, the package's and your own."""
-    # A name that both folders have is that of the package, as in Hydra.
+    # If both folders have a name, the package's file is used, as in Hydra.
     folders = [own_conf_dir(), conf_dir()]
     paths = [path for folder in folders if folder for path in (folder / group).glob("*.yaml")]
     return {path.stem: path for path in sorted(paths, key=lambda path: path.stem)}

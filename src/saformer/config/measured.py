@@ -68,7 +68,7 @@ def require_directions(objective: Sequence[str], directions: Sequence[str]) -> N
 def _require_metric(config: Config, setting: str, name: str) -> None:
     """A metric is one that this run measures in every epoch that it validates."""
     energy = config.energy
-    own = any(map(_is_own, _nodes(config)))  # may log what we know nothing of
+    own = any(map(_is_own, _nodes(config)))  # a callback of the user's own may log any metric
     if not name.startswith(COUNTED):
         rule = f"be a metric: {', '.join(logged(config))}, {'*, '.join(COUNTED)}*"
         require(own or name in logged(config), setting, rule, name)
@@ -95,7 +95,7 @@ def _require_in_time(config: Config, setting: str, node: dict[str, Any]) -> None
     trainer, name = config.trainer, node["monitor"]
     every = trainer.get("check_val_every_n_epoch", 1)
     at_epoch_end = node.get("check_on_train_epoch_end")
-    if at_epoch_end is None:  # what Lightning then does
+    if at_epoch_end is None:  # Lightning's default
         at_epoch_end = every == 1 and trainer.get("val_check_interval") in (None, 1.0)
     option = f"{setting}.check_on_train_epoch_end"
     if name.startswith("train/"):

@@ -26,7 +26,7 @@ from saformer.suggest import suggest
 log = logging.getLogger(__name__)
 
 VERSION_BASE = "1.3"
-# Options of Hydra's own groups that a plugin brings.
+# Options of Hydra's own groups, and the package that provides them.
 PLUGINS = {
     "submitit_slurm": "'saformer[slurm]'",
     "submitit_local": "'saformer[slurm]'",
@@ -49,13 +49,15 @@ class OwnOptions(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Add the `conf/` of the current folder behind the package's."""
         read = [str(one.path).removeprefix("file://") for one in search_path.get_path()]
-        own = own_conf_dir() if str(conf_dir()) in read else None  # and not for another program
+        own = (
+            own_conf_dir() if str(conf_dir()) in read else None
+        )  # another program that uses Hydra keeps its own search path
         if own is not None:
             _say_unread(own)
             search_path.append("own", f"file://{own}")
 
 
-@cache  # said once in a process
+@cache  # warn once in a process
 def _say_unread(own: Path) -> None:
     """Name files of one's own that have the name of one of the package's, and other content."""
     for path in sorted(own.rglob("*.yaml")):
@@ -66,7 +68,7 @@ def _say_unread(own: Path) -> None:
 
 
 Plugins.instance().register(OwnOptions)
-# conf/train.yaml begins with it, so that a default has one place: the dataclass of the setting.
+# conf/train.yaml starts from it, so that the dataclass is the only place of a default.
 ConfigStore.instance().store(name="schema", node=defaults())
 
 
@@ -80,7 +82,10 @@ def compose(words: list[str], name: str = "train") -> DictConfig:
     Raises:
         SettingError: They make no sense.
     """
-    around, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # of a command's own
+    around, GlobalHydra.instance().hydra = (
+        GlobalHydra.instance().hydra,
+        None,
+    )  # a command around us may use its own
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
             return hydra.compose(name, words)
@@ -100,7 +105,7 @@ def at_home(word: str) -> str:
 
 def is_complaint(error: BaseException) -> bool:
     """Whether Hydra or OmegaConf raised it about the command line."""
-    # What a group cannot be is said with a bare ValueError.
+    # Hydra raises a plain ValueError if a group has an impossible value.
     of_a_group = isinstance(error, ValueError) and str(error).startswith(NO_OPTION)
     return isinstance(error, HydraException | OmegaConfBaseException) or of_a_group
 
@@ -142,7 +147,7 @@ def _not_there(name: str) -> str:
     for node, what in FREE_NODES.items():
         if name.startswith(f"{node}."):
             return f"{fix} to add {what}"
-    # What a file of one's own left at its default is not there for Hydra.
+    # The setting exists in the schema, but no file of conf/ has set it.
     return fix if name in setting_names() else unknown_setting(name)
 
 
@@ -169,4 +174,4 @@ def let_help_be_lazy() -> None:
         if isinstance(action.help, str):
             check_help(parser, action)
 
-    setattr(argparse.ArgumentParser, "_check_help", check_text)  # noqa: B010  # a private name
+    setattr(argparse.ArgumentParser, "_check_help", check_text)  # noqa: B010  # mypy does not know the private name

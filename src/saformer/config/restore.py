@@ -42,18 +42,18 @@ def restore(
             names a module that nobody else does.
     """
     kept = {name: node for name, node in saved.items() if name not in OF_MACHINE}
-    kept |= {"callbacks": {}, "logger": {}}  # which nothing here builds
+    kept |= {"callbacks": {}, "logger": {}}  # evaluations build neither
     kept["dataset"] = saved["dataset"] | _data_here(saved["dataset"], composed)
     restored = OmegaConf.create(kept)
     known = setting_names()
     for name, node in composed.items():
-        # Of this machine, or a setting younger than the checkpoint; a conf/ here may be another
-        # program's.
+        # Take what belongs to this machine, and settings that did not exist yet when the
+        # checkpoint was written. Skip unknown ones: a conf/ here may belong to another program.
         if name not in restored and name in known:
             restored[name] = literal(node)
     restored.neuron.backend = composed.neuron.backend
     precision = str(saved["trainer"].get("precision"))
-    if re.fullmatch(PRECISION, precision):  # of what was trained
+    if re.fullmatch(PRECISION, precision):  # the precision of the training
         restored.trainer.precision = saved["trainer"]["precision"]
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.key_or_group

@@ -14,7 +14,7 @@ from saformer.models.attention.settings import AttentionConfig
 from saformer.models.settings import Encoding, MemoryConfig, ModelConfig, NeuronConfig
 from saformer.ranges import at_least, positive, require_ranges, within
 
-PROCESSES = {"devices": 1024, "num_nodes": 10_000}  # most that anybody can mean of each
+PROCESSES = {"devices": 1024, "num_nodes": 10_000}  # larger numbers are typing errors
 
 
 class ScheduleName(str, Enum):

@@ -27,10 +27,10 @@ def save_onnx(program: ExportedProgram, path: Path) -> None:
         program: A program whose batch is of any size.
         path: A file that is not there yet, of the ending `.onnx`.
     """
-    from onnx_ir.passes.common import ClearMetadataAndDocStringPass  # of onnxscript
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass  # comes with onnxscript
 
     with warnings.catch_warnings():
-        # PyTorch and onnxscript warn of their own coming changes.
+        # PyTorch and onnxscript warn about future changes of their own.
         warnings.simplefilter("ignore")
         made = onnx.export(
             program,
@@ -41,7 +41,9 @@ def save_onnx(program: ExportedProgram, path: Path) -> None:
             dynamic_shapes=({0: "batch"},),
         )
     assert made is not None, "without a path PyTorch returns the model"
-    ClearMetadataAndDocStringPass()(made.model)  # half of the file, and folders of this machine
+    ClearMetadataAndDocStringPass()(
+        made.model
+    )  # it is half of the file, and names folders of this machine
     made.save(path)
 
 

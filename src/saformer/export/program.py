@@ -22,10 +22,10 @@ def export_program(network: nn.Module, x: Tensor) -> ExportedProgram:
         x: An input; its shape and dtype are those of the program, but for the batch.
     """
     assert not network.training, "a program of training mode would change BatchNorm's statistics"
-    # Of one sample the size would be taken for a constant.
+    # With a single sample, torch.export would make the batch size a constant.
     pair = x[:1].expand(2, *x.shape[1:]).contiguous()
     with torch.no_grad(), warnings.catch_warnings():
-        # About membranes of stock neurons, which are empty between forward passes.
+        # These warn about membranes of snnTorch's neurons, which are empty between forward passes.
         warnings.filterwarnings("ignore", message="The tensor attribute")
         batch = Dim("batch", min=1)
         program = torch.export.export(network, (pair,), dynamic_shapes=({0: batch},), strict=False)
@@ -48,6 +48,6 @@ def save_program(program: ExportedProgram, path: Path) -> None:
         path: A file that is not there yet.
     """
     with warnings.catch_warnings():
-        # About membranes, which are empty between forward passes.
+        # These warn about membranes, which are empty between forward passes.
         warnings.filterwarnings("ignore", message="No complete tensor found")
         torch.export.save(program, path)

@@ -91,7 +91,7 @@ class Layers(nn.Sequential):
 
 def in_turn(layers: Iterable[nn.Module], x: Tensor, recompute: bool) -> Tensor:
     """Apply layers one after the other, with what `Layers` says of `recompute`."""
-    # Compiled, the compiler chooses what to keep.
+    # In a compiled network, the compiler chooses what to keep.
     recompute &= torch.is_grad_enabled() and not torch.compiler.is_compiling()
     for first, *behind in _from_convolution_to_neuron(layers):
         if recompute and isinstance(first, ConvBN) and behind:
@@ -107,7 +107,7 @@ def in_turn(layers: Iterable[nn.Module], x: Tensor, recompute: bool) -> Tensor:
 def _from_convolution_to_neuron(layers: Iterable[nn.Module]) -> list[list[nn.Module]]:
     """The layers in order: convolutions with what follows up to a neuron, and others alone."""
     groups: list[list[nn.Module]] = []
-    start: int | None = None  # of the last convolution, while no neuron followed
+    start: int | None = None  # index of the last convolution that has no neuron behind it yet
     for layer in layers:
         groups.append([layer])
         if isinstance(layer, ConvBN):

@@ -30,7 +30,7 @@ from torch import Tensor
 from saformer.models.settings import Fire, Reset, SurrogateName
 from saformer.models.surrogate import derivative, fires, state_dtype, vjp_
 
-# Gradients of x, and of b, c and th where they are asked for.
+# Gradients of x, and of b, c and th if they are needed.
 Grads = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
 
 
@@ -93,7 +93,7 @@ def backward(
         if g is not p:
             g[t].copy_(p[t])
         if later is not None:
-            # In place, since a fresh buffer for each pass would cost as much as the pass.
+            # In place, because a new buffer for each pass would take as long as the pass itself.
             g[t].add_(
                 _threshold_backward(later, n[t], edge).mul_(decay) if law.hard else later.mul(decay)
             )

@@ -26,15 +26,15 @@ from saformer.models.layers import MaxPool
 from saformer.models.neuron import MultiStepLeaky
 from saformer.models.spike_ops import ResidualAdd, SpikeMask, SpikeMatMul, SpikeMax
 
-LARGEST = 255  # of a byte
+LARGEST = 255  # largest count that fits into a byte
 
-# What passes counts on or adds them: its operands, and the largest that it makes of theirs.
+# Modules that pass counts on or add them: number of operands, and the largest count of the result.
 COUNTING: dict[type[nn.Module], tuple[int, Callable[[list[int]], int]]] = {
     MaxPool: (1, max),
     SpikeMax: (1, max),
     SpikeMask: (2, math.prod),
     ResidualAdd: (2, sum),
-    SpikeMatMul: (2, math.prod),  # of each pair of elements that meets
+    SpikeMatMul: (2, math.prod),  # for one pair of elements
 }
 
 
@@ -69,7 +69,7 @@ def pack(x: Tensor, bits: bool) -> Packed:
     if not bits:
         return Packed(x.to(torch.uint8), bits, len(x), x.dtype)
     eights = F.pad(x, (0, -len(x) % 8)) if len(x) % 8 else x
-    # A product of matrices is one pass over memory. Sums of up to 255 are exact in any dtype.
+    # A matrix product takes one pass over memory. Sums of up to 255 are exact in any dtype.
     data = (eights.view(-1, 8) @ _powers(x.dtype, x.device)).to(torch.uint8)
     return Packed(data, bits, len(x), x.dtype)
 
@@ -90,8 +90,8 @@ def _bytes_as_bits(dtype: torch.dtype, device: torch.device) -> Tensor:
 class _Counts:
     """A storage that holds counts."""
 
-    alive: StorageWeakRef  # while it is held, no other storage is given the same key
-    version: int  # of its tensors: whoever writes into one raises it
+    alive: StorageWeakRef  # while we hold it, no other storage gets the same key
+    version: int  # PyTorch raises it with every write in place
     largest: int
     packed: Packed | None = None
 
@@ -117,7 +117,7 @@ class _Whole:
     version: int
 
     def unpack(self) -> Tensor:
-        # PyTorch looks itself, but not at what it has let others keep.
+        # PyTorch checks only tensors that it keeps itself, so we check ours.
         if self.data._version != self.version:
             raise RuntimeError(
                 "a tensor needed for gradient computation has been modified by an inplace "
@@ -134,7 +134,7 @@ class SpikeKeeper:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self._known: dict[int, _Counts] | None = None  # of the forward pass that is under way
+        self._known: dict[int, _Counts] | None = None  # counts of the current forward pass
         for module in network.modules():
             if type(module) is SpikeMatMul:
                 module.register_forward_pre_hook(self._fold)
@@ -156,7 +156,7 @@ class SpikeKeeper:
     def _pack(self, x: Tensor) -> _Whole | _View:
         found = self._find(x)
         if found is None:
-            # Not x itself, which may own the node that is going to own it.
+            # Keep no reference to x itself: x may own the graph node that will own this.
             return _Whole(x.detach(), x._version)
         if found.packed is None:
             whole = x.as_strided((_numel_of_storage(x),), (1,), 0)
@@ -179,7 +179,7 @@ class SpikeKeeper:
 
     def _counted(self, module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
         operands, rule = COUNTING[type(module)]
-        # What is given by name is not looked at, and so not known.
+        # Hooks do not see operands that are given by name, so their counts are unknown.
         known = [self._find(x) if isinstance(x, Tensor) else None for x in args[:operands]]
         largest = [counts.largest for counts in known if counts is not None]
         if len(largest) == operands and self._is_first_to_see(module):

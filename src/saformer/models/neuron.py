@@ -63,7 +63,7 @@ class MultiStepLeaky(snn.Leaky):  # type: ignore[misc]  # snnTorch has no types
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        # The list keeps every neuron of the process alive, for a feature that we do not use.
+        # snnTorch's list would keep every neuron of the process alive; we do not use it.
         snn.SpikingNeuron.instances.remove(self)
         if self.init_hidden or self.output:
             raise ValueError("MultiStepLeaky has no state: init_hidden and output do not apply")
@@ -99,7 +99,7 @@ class MultiStepLeaky(snn.Leaky):  # type: ignore[misc]  # snnTorch has no types
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self.loop_only = self._why_loop()  # the factor of graded spikes is loaded too
+        self.loop_only = self._why_loop()  # a state dict can change the factor of graded spikes
 
     @property
     def binary(self) -> bool:
@@ -168,7 +168,7 @@ def build_neuron(
     """
     surrogate = (config.surrogate.name, config.surrogate.alpha)
     arguments: dict[str, Any] = {
-        # So that 1 - beta, which scales the input, is 1/tau to the last bit: counts make ties.
+        # Then 1 - beta, which scales the input, is exactly 1/tau, so that counts make exact ties.
         "beta": 1 - torch.tensor(1 / config.tau).item() if config.tau is not None else 1.0,
         "threshold": config.v_threshold if v_threshold is None else v_threshold,
         "learn_beta": config.learnable_tau,
@@ -197,7 +197,9 @@ def _custom(config: NeuronConfig) -> type[snn.SpikingNeuron]:
     def fits(found: Any) -> bool:
         if not isinstance(found, type) or not issubclass(found, snn.SpikingNeuron):
             return False
-        return not found.__module__.startswith("snntorch.")  # those take one step at a time
+        return not found.__module__.startswith(
+            "snntorch."
+        )  # snnTorch's own neurons take one step at a time
 
     expected = "a subclass of MultiStepLeaky, or of a neuron of snnTorch"
     kind: type[snn.SpikingNeuron] = locate("neuron.layer", str(config.layer), fits, expected)
@@ -243,7 +245,7 @@ _compiler_failed = False
 
 def _kernel(name: str, compiled: bool) -> Callable[..., Any]:
     """The eager kernel, or the fused one that is compiled at its first call."""
-    if torch.compiler.is_compiling():  # inside a compiled backbone: the outer compiler fuses it
+    if torch.compiler.is_compiling():  # in a compiled backbone, the outer compiler fuses the loop
         fused: Callable[..., Any] = getattr(lif_kernels, f"{name}_fused")
         return fused
     eager: Callable[..., Any] = getattr(lif_kernels, name)
@@ -253,7 +255,7 @@ def _kernel(name: str, compiled: bool) -> Callable[..., Any]:
 @functools.cache
 def _compile(name: str) -> Callable[..., Any]:
     """Compile a fused kernel: one graph for each T and kind of neuron, for all sizes and layers."""
-    # A run makes several graphs, and a sweep is many runs in one process.
+    # Raise the limit: a run makes several graphs, and a sweep is many runs in one process.
     limits = torch._dynamo.config
     limits.recompile_limit = max(limits.recompile_limit, 1024)
     limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, 4096)
@@ -265,7 +267,7 @@ def _try_compiled(name: str, eager: Callable[..., Any], *args: Any) -> Any:
     """Run the compiled kernel; without a working compiler, say so once and run eagerly."""
     global _compiler_failed
     if not _compiler_failed:
-        # Whether a tensor requires a gradient would make a graph of its own.
+        # Detach: a tensor that requires a gradient would need a second graph.
         given = [arg.detach() if isinstance(arg, Tensor) else arg for arg in args]
         try:
             return _compile(name)(*given)
@@ -286,7 +288,7 @@ def _limit_hit() -> tuple[type[Exception], ...]:
     return tuple(known[name] for name in names if name in known)
 
 
-@functools.cache  # said once in a process, not once a layer
+@functools.cache  # warn once in a process, not once for each layer
 def _say_once(backend: Backend) -> None:
     log.info("neurons run on backend %s", backend.value)
 

@@ -16,7 +16,7 @@ class LeanMaxPool2d(nn.MaxPool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Input [B, C, H, W] to the maxima of its windows."""
-        # Compiled, the pooling is the compiler's, and so is what to keep.
+        # In a compiled network, the compiler does the pooling and chooses what to keep.
         if not torch.is_grad_enabled() or torch.compiler.is_compiling():
             y: Tensor = super().forward(x)
             return y
@@ -49,7 +49,7 @@ class _MaxPool(torch.autograd.Function):
         kernel, stride, padding, dilation, ceil = (
             value if isinstance(value, bool) else _pair(value) for value in ctx.window
         )
-        # Of its input the kernel reads shape and layout, which are those of the gradient.
+        # The kernel reads only shape and layout of its input; the gradient has the same ones.
         _backward(
             grads[0], gx, kernel, stride, padding, dilation, ceil, places.long(), grad_input=gx
         )

@@ -20,7 +20,7 @@ class SpikeMask(nn.Module):
 
     def forward(self, mask: Tensor, x: Tensor) -> Tensor:
         """Mask and spikes x, which broadcast, to the spikes that pass."""
-        # Autocast on CUDA sums in float32, and spikes have the dtype of what the neuron was given.
+        # Autocast on CUDA sums in float32; convert back, because spikes have the dtype of x.
         return mask.to(x.dtype) * x
 
 

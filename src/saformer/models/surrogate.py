@@ -99,7 +99,7 @@ class _Step(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (u,) = ctx.saved_tensors
-        # In fp32 at least: alpha u overflows and A(u) underflows in fp16.
+        # Compute in fp32 at least, because alpha u overflows and A(u) underflows in fp16.
         work = u.to(state_dtype(u), copy=True)
         return vjp_(ctx.name, work, grad.to(work.dtype), ctx.alpha).to(u.dtype), None, None, None
 

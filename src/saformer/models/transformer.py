@@ -89,7 +89,7 @@ class SAFormer(nn.Module):
                 neuron=neuron,
             )
             self.blocks = nn.Sequential(*(Block(spec) for _ in range(model.depth)))
-        else:  # the first patch embedding is the stem, the others stand among the blocks
+        else:  # the first patch embedding is the stem; the others are among the blocks
             self.stem, *blocks = build_stages(in_channels, image_size, model, attention, neuron)
             self.blocks = nn.Sequential(*blocks)
         self.head_lif = build_neuron(neuron) if model.head_lif else nn.Identity()
@@ -132,7 +132,7 @@ class SAFormer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [B, C, H, W] or event frames [B, T, C, H, W] to logits [T, B, K]."""
-        # Compiled, the compiler chooses what to keep.
+        # In a compiled network, the compiler chooses what to keep.
         learns = self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling()
         with self.keeper.keeping() if self.keeper and learns else nullcontext():
             x = self.stem(self.encode(x))

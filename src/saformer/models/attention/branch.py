@@ -26,7 +26,7 @@ class AttentionBranch(nn.Module, ABC):
         **options: Arguments of `build` that are of a subclass alone.
     """
 
-    recompute = False  # as of `Layers`
+    recompute = False  # same meaning as in `Layers`
 
     def __init__(self, spec: BlockSpec, **options: Any) -> None:
         super().__init__()
@@ -40,11 +40,11 @@ class AttentionBranch(nn.Module, ABC):
             return ConvBN(dim, dim, model.dwc.kernel_size, groups=dim)
 
         self.lif_in = build_neuron(neuron) if membrane else nn.Identity()
-        # Here and not in the subclass, so that layers are registered in the order they run in.
+        # Call it here, so that layers are registered in the order in which they run.
         self.build(spec, **options)
         self.dwc_parallel = depthwise() if parallel else None
-        # Whatever attention.v_threshold is: a lone gated spike, halved by tau=2, must be able to
-        # pass.
+        # The threshold does not depend on attention.v_threshold: a single gated spike, which
+        # tau=2 halves, must be able to pass.
         self.lif_parallel = build_neuron(neuron, v_threshold=0.5) if parallel else None
         self.proj = ConvBN(dim, dim, 1, bias=True)
         self.dwc_series = Layers(build_neuron(neuron), depthwise()) if series else None

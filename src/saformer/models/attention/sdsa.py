@@ -23,7 +23,7 @@ class SDSA(AttentionBranch):
         self.and_kv = SpikeMask()
         self.mask = SpikeAggregation(TOKENS, spec.num_tokens, spec.attention, spec.neuron)
         self.gate = SpikeMask()
-        # Over the last two axes: H and W or, in heads, d and N.
+        # It pools over the last two axes: H and W, or d and N once heads are split.
         self.pool = MaxPool(stride=1) if spec.attention.erode else nn.Identity()
 
     def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -46,7 +46,7 @@ class SSA(AttentionBranch):
     def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
         value = self.v(x)
         q, k, v = self.heads(self.q(x)), self.heads(self.k(x)), self.heads(value)
-        # A column of [d, N] is a token, so all is transposed: (Q K^T V)^T = V^T K Q^T.
+        # The columns of [d, N] are tokens, so we compute the transpose: (Q K^T V)^T = V^T K Q^T.
         if self.kv_first:
             y = self.second(self.first(v, k.mT), q)
         else:
