@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "config": SETTINGS,
     "spikes": {"energy.axes", "energy.counter", "models"},
     "training": {"config", "create", "data", "energy", "models", "spikes"},
-    "export": {"classifier", "models"},
+    "export": set(),
     "interop": {"config", "models", "training.module"},
     "runs": {"config", "data", "energy", "training"},
     "results": {"config", *RUN_FOLDERS},
