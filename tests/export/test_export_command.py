@@ -11,6 +11,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_everything_is_written_and_compared(cli, checkpoint, classifier, bytes_of):
     """Both files and facts are there; the program gives the logits of the checkpoint."""
     code, out, err = cli("export", str(checkpoint("timesteps=2")), "new/deployed")
@@ -64,10 +65,11 @@ def test_everything_is_written_and_compared(cli, checkpoint, classifier, bytes_o
             "no ONNX, since onnxscript is not installed: pip install 'saformer[export]', and "
             "export again to another folder",
         ),
-        (
+        pytest.param(
             "onnxruntime",
             {"model.pt2", "model.onnx", "export.json"},
             "deployed/model.onnx: not compared, since onnxruntime is not installed",
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -143,6 +145,7 @@ def test_recordings_that_are_resized_must_be_there(cli, checkpoint):
     assert not Path("deployed").exists()
 
 
+@pytest.mark.slow
 def test_the_page_is_run(cli, checkpoint):
     """The Python of docs/export.md runs on what the command wrote, and both files agree."""
     assert cli("export", str(checkpoint("timesteps=1")), "deployed")[0] == 0

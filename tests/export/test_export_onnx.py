@@ -16,7 +16,9 @@ from saformer.export.program import export_program
 from saformer.models.fold_batch_norm import fold_batch_norm
 
 SMALL = ("model.dim=64", "model.depth=1", "model.num_heads=4")
-MORE = [
+KINDS = [
+    ("timesteps=2",),
+    ("dataset=digits_events", "augment=none", "dataset.events.norm=max", "timesteps=2"),
     ("ablation=sew_residual", "neuron=if", "timesteps=2"),
     ("neuron=plif", "timesteps=3"),
     ("model=spikformer_4_384", *SMALL, "neuron=lif_soft", "timesteps=2"),
@@ -26,14 +28,8 @@ MORE = [
 ]
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ("timesteps=2",),
-        ("dataset=digits_events", "augment=none", "dataset.events.norm=max", "timesteps=2"),
-        *(pytest.param(words, marks=pytest.mark.slow) for words in MORE),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("overrides", KINDS)
 def test_it_gives_what_the_network_gives(classifier, bytes_of, overrides):
     """It is a valid model that takes bytes and gives the same logits for batches of any size."""
     folded = fold_batch_norm(classifier(*overrides))
