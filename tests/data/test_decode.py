@@ -22,7 +22,11 @@ sides = st.integers(1, 90)
 
 @pytest.fixture(params=["pillow", "torchcodec"])
 def decoder(request, monkeypatch) -> str:
-    assert decoding.DECODER == "torchcodec"  # it comes with the development tools
+    too_old = torch.__version__.startswith("2.6.")  # as CI runs once; torchcodec wants a newer one
+    if too_old and request.param == "torchcodec":
+        pytest.skip("torchcodec cannot be loaded beside the oldest torch")
+    # It comes with the development tools.
+    assert too_old or decoding.DECODER == "torchcodec"
     monkeypatch.setattr(decoding, "DECODER", request.param)
     return request.param
 
