@@ -4,6 +4,7 @@ import copy
 import functools
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from undrawn import undrawn
 
 if find_spec("spikingjelly") is None:  # it wants Python 3.11; these compare with it
@@ -103,6 +105,25 @@ def shared_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return folder
 
     return call
+
+
+@pytest.fixture(scope="session")
+def default_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `python train.py` as it is, trained once for all workers.
+
+    What it prints is in the file `printed` there.
+    """
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent  # where all of them have theirs
+    folder, script = place / "default", Path(__file__).parents[1] / "train.py"
+    with FileLock(place / "default.lock"):
+        if not folder.exists():
+            words = [sys.executable, script, f"hydra.run.dir={folder}", "logger=none"]
+            done = subprocess.run(words, capture_output=True, text=True, cwd=place)
+            assert done.returncode == 0, done.stderr
+            (folder / "printed").write_text(done.stdout)
+    return folder
 
 
 @functools.cache

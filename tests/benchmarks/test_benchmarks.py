@@ -302,22 +302,25 @@ def test_the_profiles_of_the_page_compose(cli):
         assert (code, err) == (0, "") and out
 
 
+LIF = ("--shape", "2", "1", "2", "4", "4", "--threads", "1", "--malloc", "default")
+
+
 @pytest.mark.slow
-def test_the_small_benchmarks_run(benchmark):
-    """`lif`, `data`, `energy` and `startup` run at the smallest size and write their results."""
-    lif = ("--shape", "2", "1", "2", "4", "4", "--rounds", "1", "--threads", "1")
-    commands = {
-        "startup": ("--rounds", "1"),
-        "data": ("--images", "64", "--batch", "32", "--rounds", "1"),
-        "energy": ("--batch-sizes", "1", "--rounds", "1"),
-        "lif": (*lif, "--malloc", "default"),
-    }
-    for name, words in commands.items():
-        out, folder = benchmark(name, *words)
-        file = f"{name}_default_malloc" if name == "lif" else name
-        assert "┃" in out and f"{file}.json" in out
-        found = result(folder, file)
-        assert found["rounds"] == 1
+@pytest.mark.parametrize(
+    ("name", "words", "file"),
+    [
+        ("startup", (), "startup"),
+        ("data", ("--images", "64", "--batch", "32"), "data"),
+        ("energy", ("--batch-sizes", "1"), "energy"),
+        ("lif", LIF, "lif_default_malloc"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_small_benchmark_runs(benchmark, name, words, file):
+    """It runs at the smallest size and writes its results."""
+    out, folder = benchmark(name, *words, "--rounds", "1")
+    assert "┃" in out and f"{file}.json" in out
+    assert result(folder, file)["rounds"] == 1
 
 
 @pytest.mark.parametrize("file", ["train_step", "train_step_events"])

@@ -183,6 +183,8 @@ def test_the_experiment_runs_from_nothing(few, cli):
 @pytest.mark.slow
 def test_the_experiment_learns(cli):
     """The experiment, simulator and cache included, classifies most digits of new writers."""
-    code, _, _ = cli("train", "experiment=digits_events", "logger=none", "hydra.run.dir=run")
+    code, _, _ = cli(
+        "train", "experiment=digits_events", "logger=none", "energy=off", "hydra.run.dir=run"
+    )
     assert code == 0
     assert json.loads(Path("run/results.json").read_text())["test"]["test/top1"] > 0.9

@@ -378,7 +378,7 @@ def test_run_makes_what_is_missing(cli, outputs):
     }
     table["seeds"] = [0, 1, 2]
     Path("mine.yaml").write_text(yaml.safe_dump(table))
-    words = [*SMALL, "epochs=40", "augment=none"]
+    words = [*SMALL, "epochs=15", "augment=none"]
     folder = Path("outputs/killed")
     command = [sys.executable, "-m", "saformer.cli", *words, "seed=1", f"hydra.run.dir={folder}"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as training:
@@ -393,7 +393,7 @@ def test_run_makes_what_is_missing(cli, outputs):
     assert "[2/6] SAFormer_tiny, seed 1   resumes in outputs/killed" in out
     assert len(err.splitlines()) == 3 and "no data, seed 2 failed with exit code 2" in err
     assert "made/logs/6.log" in err and "fetch cifar10" in Path("made/logs/6.log").read_text()
-    assert json.loads((folder / "results.json").read_text())["epochs"] == 40
+    assert json.loads((folder / "results.json").read_text())["epochs"] == 15
     starts = json.loads((folder / "run.json").read_text())["starts"]
     assert len(starts) == 2
     (line,) = [line for line in out.splitlines() if line.startswith("  SAFormer_tiny ")]

@@ -333,15 +333,24 @@ def test_each_job_of_a_multirun_has_its_own_processes():
     assert (sweep / "1/results.json").exists() and (sweep / "1/.hydra/overrides.yaml").exists()
 
 
+LONGER = (*SHORT, "epochs=10", "augment.mixup=0.4")
+
+
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory) -> Path:
+    """A run of LONGER on two processes."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    assert train(*LONGER, f"hydra.run.dir={run}").returncode == 0
+    return run
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "kill"])
-def test_two_processes_that_are_stopped_go_on_exactly(number):
+def test_two_processes_that_are_stopped_go_on_exactly(number, never_stopped):
     """Ctrl-C and a kill end both processes with the exit code of a shell; the same command in the
     same folder ends with the metrics of a run that was never stopped."""
-    words = (*SHORT, "epochs=20", "augment.mixup=0.4")
-    assert train(*words, "hydra.run.dir=whole").returncode == 0
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *words, "hydra.run.dir=run"],
+        [sys.executable, str(ROOT / "train.py"), *LONGER, "hydra.run.dir=run"],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
@@ -362,9 +371,9 @@ def test_two_processes_that_are_stopped_go_on_exactly(number):
         assert time.monotonic() < end
         time.sleep(0.1)
     assert not Path("run/results.json").exists()
-    done = train(*words, "hydra.run.dir=run")
+    done = train(*LONGER, "hydra.run.dir=run")
     assert done.returncode == 0 and "resuming from run/checkpoints/last.ckpt" in done.stdout
-    assert metrics.read_bytes() == Path("whole/metrics.jsonl").read_bytes()
+    assert metrics.read_bytes() == (never_stopped / "metrics.jsonl").read_bytes()
 
 
 @pytest.mark.slow
