@@ -57,7 +57,7 @@ def commands() -> list[str]:
 
 COMMANDS = commands()
 HERE = [c for c in COMMANDS if not any(re.match(pattern, c) for pattern in ELSEWHERE)]
-LISTS = r"saformer-data|saformer-table (?!main)"  # that table has rows for seconds
+LISTS = r"saformer-data|saformer-table (digits|mine)"  # other tables compose rows for seconds
 QUICK = [c for c in HERE if re.search(OUT_OF_REACH, c) or re.match(LISTS, c)]
 SLOW = [c for c in HERE if c not in QUICK]
 

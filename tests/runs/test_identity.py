@@ -23,6 +23,14 @@ def test_a_moved_class_orphans_no_run(compose):
     assert differences(now(compose, *OLD["words"]), before) == {}
 
 
+def test_what_is_drawn_is_no_other_run(compose):
+    """With and without figures a run is of the row of one that is older than the setting."""
+    before = defining(OLD["config"], OLD["effective_batch"])
+    assert "plots" not in OLD["config"]
+    for plots in ("true", "false"):
+        assert differences(now(compose, *OLD["words"], f"plots={plots}"), before) == {}
+
+
 @pytest.mark.parametrize(
     "words",
     [
