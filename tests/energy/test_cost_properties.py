@@ -125,3 +125,6 @@ def test_at_the_crossover_both_networks_cost_the_same(table, convention, model):
     there = model.cost(apply(scaled(table, priced.crossover / priced.rate), convention))
     assert there.snn_pJ == pytest.approx(there.ann_pJ)
     assert there.ann_pJ == pytest.approx(priced.ann_pJ)
+    # The line that a report draws runs through both points.
+    assert priced.ratio_at(priced.crossover) == pytest.approx(1)
+    assert priced.ratio_at(priced.rate) == pytest.approx(priced.ratio)

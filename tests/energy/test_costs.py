@@ -92,6 +92,7 @@ def test_an_image_that_both_networks_multiply_leaves_the_crossover():
     assert priced.snn_pJ == pytest.approx(300 * 4.6 + 0.1 * 4 * 1000 * 0.9)
     assert priced.ann_pJ == pytest.approx(1300 * 4.6)
     assert priced.crossover == pytest.approx(1000 * 4.6 / (4 * 1000 * 0.9))
+    assert priced.ratio_at(0.2) == pytest.approx((300 * 4.6 + 0.2 * 4 * 1000 * 0.9) / (1300 * 4.6))
 
 
 NEURONS_OF_SPIKFORMER_4_384 = (
@@ -347,7 +348,7 @@ def test_silence_has_no_crossover_and_no_twin_no_ratio():
     """Where nothing fires or nothing is compared the answer is not a number."""
     silent = cost(cost_model("horowitz45"), linear(10, 20, 5, 0.0))
     assert (silent.snn_pJ, silent.ratio) == (0, 0)
-    assert isnan(silent.crossover)
+    assert isnan(silent.crossover) and isnan(silent.ratio_at(0.1))
     nothing = cost(cost_model("horowitz45"), [])
     assert (nothing.snn_pJ, nothing.ann_pJ) == (0, 0)
     assert isnan(nothing.ratio)

@@ -196,16 +196,16 @@ class Row:
 
     layer: Layer
     """The counts of the layer."""
-    acs: float = 0.0
+    acs: float
     """Accumulates."""
     macs: float = 0.0
     """Multiply-accumulates."""
-    dense: float = 0.0
+    dense: float
     """Multiply-accumulates of one dense pass (one step), as in an ANN of this shape."""
-    event: bool = False
+    event: bool
     """Whether the count depends on the nonzero inputs; a dense count is the same for every image.
     """
-    steps: int = 1
+    steps: int
     """Timesteps in which the layer is charged: T, or 1 if a constant image is charged once."""
 
     @property
