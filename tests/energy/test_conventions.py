@@ -185,6 +185,19 @@ def test_an_empty_table_counts_nothing():
     assert (result.acs, result.macs, result.dense, result.rate) == (0, 0, 0, 0)
 
 
+def test_a_layer_without_inputs_fires_at_no_rate():
+    """Neither the share of its inputs nor their mean is a division by nothing."""
+    none = layer(Kind.linear)
+    assert (none.inputs, none.rate, none.mean) == (0, 0, 0)
+
+
+def test_only_the_first_weight_layer_may_meet_numbers():
+    """Every other reader of spikes that was given anything else is named."""
+    kinds = {"image": Kind.conv, "stem": Kind.conv, "sum": Kind.add, "head": Kind.linear}
+    layers = [replace(layer(kind, Values.real), name=name) for name, kind in kinds.items()]
+    assert LayerTable(layers).not_spikes == ["stem", "head"]
+
+
 def test_names_are_told_in_one_line():
     """A name that is not known is answered with the nearest one; the lists are the same."""
     assert tuple(PRESETS) == CONVENTIONS
@@ -237,7 +250,6 @@ def weighted(x, c_in, c_out, fan_out, of_sample, most, **settings) -> Layer:
         inputs=x.numel(),
         nonzero=(x != 0).sum().item(),
         value_sum=x.sum().item(),
-        largest=x.max().item(),
         outputs=x[:, :, 0].numel() * c_out,
         dense=n * steps * c_in * fan_out.sum().item(),
         dense_padded=x.numel() * most,

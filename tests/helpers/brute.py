@@ -168,9 +168,8 @@ def _both(one: dict, other: dict) -> dict:
         key: one[key] for key in ("kind", "values", "samples", "timesteps", "weights") if key in one
     }
     assert same.items() <= other.items()
-    largest = {"largest": max(one["largest"], other["largest"])}
-    sums = {key: np.add(one[key], other[key]) for key in one if key not in same | largest}
-    return sums | same | largest
+    sums = {key: np.add(one[key], other[key]) for key in one if key not in same}
+    return sums | same
 
 
 def _expected(module: nn.Module, x: list[np.ndarray], out: np.ndarray) -> dict:
@@ -245,7 +244,6 @@ def _common(kind: Kind, x: np.ndarray, out: np.ndarray, values: Values | None = 
         "inputs": x.size,
         "nonzero": np.count_nonzero(x),
         "value_sum": x.sum(),
-        "largest": x.max(),
         "nonzero_t": [np.count_nonzero(step) for step in x],
         "outputs": out.size,
     }

@@ -89,7 +89,6 @@ class Calls:
             "inputs": x.numel(),
             "nonzero": probe.nonzero,
             "value_sum": probe.value_sum,
-            "largest": probe.largest,
             "nonzero_t": probe.nonzero_t,
             "outputs": out.numel(),
         }
@@ -154,7 +153,6 @@ class Calls:
             inputs=a.numel() + b.numel(),
             nonzero=probe_a.nonzero + probe_b.nonzero,
             value_sum=probe_a.value_sum + probe_b.value_sum,
-            largest=max(probe_a.largest, probe_b.largest),
             nonzero_t=probe_a.nonzero_t + probe_b.nonzero_t,
             dense=dense,
             dense_padded=dense,

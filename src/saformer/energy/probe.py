@@ -44,8 +44,6 @@ class Probe:
     """Sum of the values."""
     magnitude: float
     """Sum of the absolute values."""
-    largest: float
-    """Largest value."""
     counts: Tensor
     """Number of nonzero elements over time [B, K], in memory order (see `like_sample`)."""
     magnitudes: Tensor
@@ -133,7 +131,6 @@ def _spikes(rows: Tensor) -> Probe | None:
         nonzero=nonzero,
         value_sum=nonzero,
         magnitude=nonzero,
-        largest=float(nonzero > 0),
         counts=counts,
         magnitudes=counts,
     )
@@ -160,7 +157,6 @@ def _anything(rows: Tensor, known: Values | None) -> Probe:
         nonzero=nonzero_tb.sum().item(),
         value_sum=_sum(rows, -1, most).sum(dtype=torch.float64).item(),
         magnitude=_sum(sizes, -1, most).sum(dtype=torch.float64).item(),
-        largest=rows.max().item(),
         counts=_sum(ones, 0),
         magnitudes=_sum(sizes, 0, most),
     )

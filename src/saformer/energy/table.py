@@ -39,7 +39,7 @@ class Values(str, Enum):
 
 @dataclass(kw_only=True)
 class Layer:
-    """Counts of one layer; for a matmul, `inputs` to `largest` describe both operands together."""
+    """Counts of one layer; for a matmul, `inputs` to `value_sum` describe both operands together."""
 
     name: str
     """Dotted name in the network."""
@@ -61,8 +61,6 @@ class Layer:
     """Input elements that are not zero (of a neuron: output spikes)."""
     value_sum: float = 0
     """Sum of the input values."""
-    largest: float = 0
-    """Largest input value."""
     nonzero_t: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
     """`nonzero` of each timestep [T]."""
     outputs: float = 0
@@ -248,7 +246,6 @@ def _join(layers: Sequence[Layer], **others: Any) -> Layer:
             widest(layer.operands[1] for layer in layers),
         ),
         static=all(layer.static for layer in layers),
-        largest=max(layer.largest for layer in layers),
         **others,
     )
 
