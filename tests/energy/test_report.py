@@ -51,8 +51,9 @@ def test_a_silent_network_has_a_report(tmp_path, backbone):
 
 def test_one_sample_has_no_standard_error(tmp_path, backbone):
     """A single image is reported, and has no standard error."""
-    write(count(firing(backbone(), 8), torch.rand(1, 1, 8, 8)), EnergyConfig(), tmp_path, {})
-    record = strict_json((tmp_path / "energy.json").read_text())
+    folder = tmp_path / "made" / "for it"
+    write(count(firing(backbone(), 8), torch.rand(1, 1, 8, 8)), EnergyConfig(), folder, {})
+    record = strict_json((folder / "energy.json").read_text())
     assert "energy/total_mJ_se" not in record["scalars"]
     assert record["scalars"]["energy/total_mJ"] > 0
 

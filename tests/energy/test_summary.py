@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from torch import tensor
 
+from saformer.energy.report import latex_row
 from saformer.energy.settings import EnergyConfig
 from saformer.energy.summary import layer_means, layer_rates, layer_rows, scalars
 from saformer.energy.table import Kind, Layer, LayerTable, Values
@@ -73,3 +74,16 @@ def test_a_silent_network_has_numbers_too():
     assert (found["rate/mean"], found["neurons/dead_frac"]) == (0, 1)
     without = scalars(LayerTable(SILENT[:1]), EnergyConfig())
     assert (without["rate/mean"], without["neurons/dead_frac"]) == (0, 0)
+
+
+def test_the_row_of_a_publication():
+    """20 updates of 5.5 pJ, 4 output spikes of 0.9 pJ and 40 accesses of 5 pJ come on top."""
+    table = LayerTable([FC, replace(LIF, nonzero=8)], params=1_500_000)
+    facts = {"model": "ours_4", "dataset": "digits", "accuracy": 0.912}
+    columns, _wording, counted, row = latex_row(table, EnergyConfig(), facts).splitlines()
+    assert columns.count("&") == row.count("&") == 7
+    assert counted.startswith("% 2 images of digits;")
+    assert row.split(" & ")[:6] == [
+        *("ours\\_4", "1.50", "4", "2e-07 / 2e-07", "1.8e-07 / 1.8e-07 / 1.8e-07", "4.94e-07")
+    ]
+    assert row.endswith(" & 91.20 \\\\")
