@@ -44,7 +44,7 @@ def test_the_metrics_of_a_network():
         **{"energy/ratio_ann": 180 / 920, "rate/mean": 1 / 4, "rate/weighted": 1 / 4},
         **{"neurons/dead_frac": 3 / 5, "neurons/saturated_frac": 1 / 5},
     }
-    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-12)
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-12, abs=0)
 
 
 def test_the_rates_of_neurons():
