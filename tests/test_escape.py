@@ -113,10 +113,13 @@ def test_bash_reads_the_words_that_were_meant():
         "'\\\x1b[2J1",
         "\u202e",
         "name=`touch pwned`",
+        "\udc80 and \udcff",  # bytes of a file's name that are no UTF-8
     ]
     lines = [comment("x; touch pwned"), comment("y\ntouch pwned"), comment("$(touch pwned)")]
     script = "\n".join([*lines, shell(["printf", r"%s\0", *words])])
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, errors="surrogateescape", check=True
+    )
     assert done.stdout.split("\0")[:-1] == words
     assert not list(Path().iterdir())
 
@@ -128,6 +131,11 @@ def test_a_comment_is_one_line_that_does_nothing(text):
     assert one_line(line) and line.startswith("# ")
     bare = re.sub(r"'[^']*'|\"'\"", "", line[2:])
     assert not set(bare) & set(";&|`$<>()!*?~\\\"'{}[]#=")
+
+
+def test_a_harmless_comment_stays_as_it_is():
+    """What no shell reads as anything is not quoted."""
+    assert comment("ours 4_384, 95.1 %: +0.2/-0.1") == "# ours 4_384, 95.1 %: +0.2/-0.1"
 
 
 def test_a_log_has_no_control_characters():
