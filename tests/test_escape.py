@@ -166,6 +166,11 @@ def test_usual_names_are_names(name):
     assert is_name(name)
 
 
+def test_a_name_has_at_most_200_bytes():
+    """Bytes and not letters are counted, as a file system does."""
+    assert is_name("é" * 100) and not is_name("é" * 100 + "a")
+
+
 @given(st.text(alphabet="/-_.aZ9 =,'\\\"{}[]éß日", min_size=1))
 def test_a_value_for_hydra_is_read_as_it_is(value):
     """Hydra's parser gives back what was meant, letters of other alphabets too."""
