@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from lively import images
 
 from saformer.models.attention.aggregation import CHANNELS, TOKENS, SpikeAggregation
 from saformer.models.attention.settings import AttentionConfig, Operator, Threshold
@@ -50,3 +51,17 @@ def test_a_learnable_threshold_has_a_gradient():
     (threshold,) = aggregation.parameters()
     assert threshold.ndim == 0
     assert threshold.grad is not None and threshold.grad != 0
+
+
+@pytest.mark.parametrize("aggregate", ["channels", "tokens", "both"])
+def test_a_mean_of_ones_is_one(backbone, aggregate):
+    """Each mask of SASA divides by as many as it sums: channels of a head, or tokens."""
+    model = backbone("attention.operator=mean", f"attention.aggregate={aggregate}")
+    masks = [module for module in model.modules() if isinstance(module, SpikeAggregation)]
+    means = []
+    for mask in masks:
+        mask.register_forward_pre_hook(lambda _mask, args: (torch.ones_like(args[0]),))
+        mask.lif.register_forward_pre_hook(lambda _lif, args: means.append(args[0]))
+    model(images())
+    assert len(means) == len(masks) > 0
+    assert all(torch.allclose(mean, torch.ones_like(mean)) for mean in means)
