@@ -5,6 +5,7 @@ import torch
 from lively import images
 
 from saformer.models.attention.aggregation import CHANNELS, TOKENS, SpikeAggregation
+from saformer.models.attention.sasa import SASA
 from saformer.models.attention.settings import AttentionConfig, Operator, Threshold
 from saformer.models.settings import NeuronConfig
 
@@ -65,3 +66,12 @@ def test_a_mean_of_ones_is_one(backbone, aggregate):
     model(images())
     assert len(means) == len(masks) > 0
     assert all(torch.allclose(mean, torch.ones_like(mean)) for mean in means)
+
+
+@pytest.mark.parametrize("place", ["parallel", "series", "mlp", "none"])
+def test_keys_are_made_only_where_they_are_read(backbone, place):
+    """Where queries gate queries, only a convolution beside the attention reads keys."""
+    reading = ("attention.weights=q", "attention.apply_to=q")
+    model = backbone(*reading, f"model.dwc.place={place}")
+    found = [module for module in model.modules() if isinstance(module, SASA)]
+    assert {module.k is not None for module in found} == {place == "parallel"}
