@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from lively import images
+from lively import images, lively
 
 from saformer.models.attention.aggregation import CHANNELS, TOKENS, SpikeAggregation
 from saformer.models.attention.sasa import SASA
@@ -75,3 +75,17 @@ def test_keys_are_made_only_where_they_are_read(backbone, place):
     model = backbone(*reading, f"model.dwc.place={place}")
     found = [module for module in model.modules() if isinstance(module, SASA)]
     assert {module.k is not None for module in found} == {place == "parallel"}
+
+
+def test_the_convolution_is_added_to_what_is_gated(backbone):
+    """The neuron behind a parallel DWC is given y + BN(DW(u))."""
+    model = lively(backbone("model.dwc.place=parallel")).eval()
+    branch = next(module for module in model.modules() if isinstance(module, SASA))
+    given = []
+    for module in (branch, branch.lif_parallel):
+        module.register_forward_pre_hook(lambda _module, args: given.append(args[0]))
+    with torch.no_grad():
+        model(images())
+        x, added = given
+        y, u = branch.attend(branch.lif_in(x))
+        assert u.any() and torch.equal(added, y + branch.dwc_parallel(u))
