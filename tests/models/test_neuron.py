@@ -343,6 +343,26 @@ def test_nothing_is_left_behind(backend):
     assert torch.equal(layer(inputs((4, 3, 5))), first)
 
 
+@pytest.mark.parametrize(("beta", "bound"), [(-0.3, 0.0), (1.3, 1.0)])
+def test_a_decay_that_left_its_range_is_its_bound(beta, bound):
+    """A learned decay beyond 0 or 1 counts as that, for membrane and input, on each backend."""
+    found = []
+    for backend in (Backend.loop, Backend.torch):
+        for value in (beta, bound):
+            layer = build_neuron(NeuronConfig(learnable_tau=True, backend=backend))
+            with torch.no_grad():
+                layer.beta.fill_(value)
+                found.append(layer(inputs((4, 3, 50))))
+    assert all(torch.equal(found[0], other) for other in found)
+
+
+def test_a_surrogate_is_the_third_argument():
+    """Given by place as in snn.Leaky, only a surrogate needs the loop, not decay and threshold."""
+    assert not MultiStepLeaky(0.5, 1.2).loop_only
+    own = snn.surrogate.fast_sigmoid()
+    assert MultiStepLeaky(0.5, 1.2, own).loop_only == "a spike_grad of your own"
+
+
 def test_neurons_can_be_garbage_collected():
     """snnTorch keeps every neuron of the process in a list; ours are not in it."""
     before = len(snn.SpikingNeuron.instances)
