@@ -39,7 +39,7 @@ class Values(str, Enum):
 
 @dataclass(kw_only=True)
 class Layer:
-    """Counts of one layer; for a matmul, `inputs` to `value_sum` describe both operands together."""
+    """Counts of one layer; for a matmul, `inputs` to `value_sum` describe both operands."""
 
     name: str
     """Dotted name in the network."""
