@@ -13,6 +13,8 @@ from saformer.dotted import covers, leaves
 FREE = (
     # Names, and places of files. The seed is compared separately.
     *("name", "model.name", "seed", "ckpt_path", "data_dir", "dataset.root", "dataset.cache_dir"),
+    # What input a preset is for; the network is built for that of the dataset.
+    *("model.in_channels", "model.image_size"),
     # Speed.
     *("compile", "memory", "neuron.backend", "dataset.eval_batch_size", "dataset.num_workers"),
     *("dataset.device_resident", "trainer.accelerator", "trainer.strategy"),
