@@ -286,7 +286,7 @@ def test_what_is_compiled_is_kept_for_the_next_run(tmp_path):
     env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     env.pop("TORCHINDUCTOR_CACHE_DIR")
     short = ("epochs=1", "dataset.train_subset=100", "neuron.backend=compile", "callbacks=none")
-    command = [sys.executable, "-m", "saformer.cli", *SHORT, *short, "energy=off"]
+    command = [sys.executable, "-m", "saformer.cli", *SHORT, *short, "energy=off", "plots=false"]
     kept = []
     for run in ("a", "b"):
         subprocess.run([*command, f"hydra.run.dir={run}"], env=env, check=True, capture_output=True)

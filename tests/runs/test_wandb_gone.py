@@ -64,7 +64,14 @@ def test_a_server_that_never_answers_leaves_the_run_offline(server, caplog):
 @pytest.mark.parametrize("end", ["refuses", "silent"])
 def test_a_server_that_goes_away_does_not_slow_the_training(server, end, tmp_path):
     """The training ends as without it; its end waits for `finish_timeout` and no longer."""
-    command = [sys.executable, str(ROOT / "train.py"), *SHORT, "logger=wandb", "epochs=6"]
+    command = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        *SHORT,
+        "logger=wandb",
+        "epochs=6",
+        "plots=false",
+    ]
     command += ["energy.enabled=false", "+logger.settings={finish_timeout:5.0}"]
     with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
         process = subprocess.Popen(command, stdout=out, stderr=err)
@@ -91,7 +98,7 @@ def test_a_server_that_goes_away_does_not_slow_the_training(server, end, tmp_pat
 def test_a_wandb_that_breaks_down_does_not_end_the_run(tmp_path, monkeypatch):
     """Its process is killed; the run says so once, and comes to its end."""
     monkeypatch.setenv("WANDB_MODE", "offline")
-    command = [sys.executable, str(ROOT / "train.py"), *SHORT, "logger=wandb"]
+    command = [sys.executable, str(ROOT / "train.py"), *SHORT, "logger=wandb", "plots=false"]
     with (tmp_path / "out").open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL)
         while "epoch 1/" not in (tmp_path / "out").read_text():
