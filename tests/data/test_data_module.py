@@ -66,6 +66,13 @@ def split(compose, *overrides: str) -> SpikingDataModule:
     return data
 
 
+def require_same(one: list, other: list) -> None:
+    """There are batches, and they are the same images and labels."""
+    assert len(one) == len(other) > 0
+    for (x, y), (x2, y2) in zip(one, other, strict=True):
+        assert torch.equal(x, x2) and torch.equal(y, y2)
+
+
 def test_each_set_is_seen_once(fit, compose):
     """An epoch has every training image once; validation and test have theirs."""
     data = compose().dataset
@@ -99,8 +106,7 @@ def test_order_and_augmentation_depend_on_the_seed_alone(fit):
     torch.manual_seed(2)
     same, _ = fit("seed=5", "augment.mixup=0.4")
     other, _ = fit("seed=6", "augment.mixup=0.4")
-    for (x, y), (x2, y2) in zip(first.batches, same.batches, strict=True):
-        assert torch.equal(x, x2) and torch.equal(y, y2)
+    require_same(first.batches, same.batches)
     assert not torch.equal(first.batches[0][0], other.batches[0][0])
 
 
@@ -134,8 +140,7 @@ def test_a_resumed_training_sees_the_same_batches(fit, tmp_path):
     rest, _ = fit("augment.mixup=0.4", epochs=3, ckpt_path=tmp_path / "two.ckpt")
     expected = whole.batches[-len(rest.batches) :]
     assert len(rest.batches) == len(whole.batches) // 3
-    for (x, y), (x2, y2) in zip(rest.batches, expected, strict=True):
-        assert torch.equal(x, x2) and torch.equal(y, y2)
+    require_same(rest.batches, expected)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -166,6 +171,7 @@ def test_augmentation_reaches_the_training(fit, setting):
     few = ("augment=none", "dataset.train_subset=200")
     plain, _ = fit(*few)
     changed, _ = fit(*few, setting)
+    assert plain.batches
     for (x, y), (x2, y2) in zip(plain.batches, changed.batches, strict=True):
         assert torch.equal(y, y2) and not torch.equal(x, x2)
 
@@ -184,17 +190,15 @@ def test_evaluation_is_not_augmented(fit):
     plain, _ = fit("augment=none")
     mixed, _ = fit("augment.mixup=0.4", "augment.degrees=45")
     for name in ("validation", "test"):
-        for (x, y), (x2, y2) in zip(plain.seen[name], mixed.seen[name], strict=True):
-            assert torch.equal(x, x2) and torch.equal(y, y2)
-            assert y2.dtype == torch.int64
+        require_same(plain.seen[name], mixed.seen[name])
+        assert all(y.dtype == torch.int64 for _, y in mixed.seen[name])
 
 
 def test_workers_change_nothing(fit):
     """Loader processes give the batches that the main process gives."""
     alone, _ = fit()
     helped, _ = fit("dataset.num_workers=1")
-    for (x, y), (x2, y2) in zip(alone.batches, helped.batches, strict=True):
-        assert torch.equal(x, x2) and torch.equal(y, y2)
+    require_same(alone.batches, helped.batches)
 
 
 def test_a_resident_set_gives_the_batches_of_a_loader(fit):
@@ -206,8 +210,7 @@ def test_a_resident_set_gives_the_batches_of_a_loader(fit):
         (loaded.seen["validation"], resident.seen["validation"]),
         (loaded.seen["test"], resident.seen["test"]),
     ):
-        for (x, y), (x2, y2) in zip(one, other, strict=True):
-            assert torch.equal(x, x2) and torch.equal(y, y2)
+        require_same(one, other)
 
 
 def test_a_resident_set_sends_numbers_in_the_place_of_images(compose):

@@ -195,7 +195,7 @@ def test_without_a_random_crop_training_sees_the_crop_of_an_evaluation(data, roo
     for name in ("train", "val", "test"):
         part, other = plain._sets[name], cropped._sets[name]
         x, y = part.__getitems__([0, 1])
-        for image, item, label in zip(x, part.items.tolist(), y.tolist(), strict=False):
+        for image, item, label in zip(x, part.items[:2].tolist(), y.tolist(), strict=True):
             path = root / plain._source.names[item]
             assert torch.equal(image, centre_crop(decode(path), 32, 0.8))
             assert WNIDS[label] == path.parent.name

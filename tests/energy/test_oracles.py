@@ -74,7 +74,9 @@ def test_flop_counter_counts_the_same_layers():
     with torch.no_grad(), FlopCounterMode(display=False) as flops:
         model(x)
     counts = flops.get_flop_counts()
-    for layer in table.of(*WEIGHTED, Kind.matmul):
+    layers = table.of(*WEIGHTED, Kind.matmul)
+    assert {layer.kind for layer in layers} == {*WEIGHTED, Kind.matmul}
+    for layer in layers:
         assert sum(counts[f"TinySSA.{layer.name}"].values()) == 2 * layer.dense_padded, layer.name
 
 
