@@ -11,7 +11,10 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
-OF_EXTRAS = ("torchcodec", "optuna", "sqlalchemy", "submitit", "hydra_plugins", "nir", "nirtorch")
+OF_EXTRAS = (
+    *("torchcodec", "optuna", "sqlalchemy", "submitit", "hydra_plugins"),
+    *("onnx", "onnxruntime", "onnxscript"),
+)
 OF_TESTS = ("pytest", "hypothesis", "spikingjelly", "neurobench", "mkdocs")
 
 
