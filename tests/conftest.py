@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import logging
 import os
 import signal
 import subprocess
@@ -43,7 +44,11 @@ def clean_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     # As in a terminal; a shell starts what it runs in the background with Ctrl-C ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    root = logging.getLogger()
+    writers = list(root.handlers)
     yield
+    # Hydra's handler writes to the output that a test captured, which is closed now.
+    root.handlers[:] = [handler for handler in root.handlers if handler in writers]
     GlobalHydra.instance().clear()
     sys.modules.pop("mine", None)  # tests write modules of that name, each another one
     for number, handler in handlers.items():  # a command that was interrupted leaves deaf

@@ -109,8 +109,7 @@ WRONG = [
     ("name=", "name must not be empty: runs go into outputs/<name>, not ''"),
     (
         "ckpt_path=",
-        "ckpt_path must be null or a file: type ckpt_path=outputs/.../checkpoints/last.ckpt, "
-        "not ''",
+        "ckpt_path must be null or name a checkpoint: type ckpt_path=outputs/NAME/RUN, not ''",
     ),
     (
         "trainer.max_epochs=3",

@@ -208,7 +208,7 @@ def test_a_report_needs_a_checkpoint(cli):
     assert "estimate its energy" in cli("energy", "--help")[1]
     code, _, err = cli("energy")
     assert (code, err.count("\n")) == (2, 1)
-    assert "ckpt_path=outputs/" in err
+    assert "ckpt_path=RUN" in err
 
 
 def test_a_report_without_a_test_batch(cli, checkpoint):

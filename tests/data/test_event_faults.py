@@ -164,8 +164,8 @@ GESTURE = {
         removed(""),
         "dvs128_gesture: expected DvsGesture with trials_to_train.txt and trials_to_test.txt and "
         "the recordings that they list, found no such folder. Unpack DvsGesture.tar.gz again "
-        "(saformer-data fetch dvs128_gesture says how to get it), or set dataset.root to where it "
-        "is.",
+        "(saformer-data fetch dvs128_gesture says how to get it), or set dataset.root to its "
+        "folder.",
     ),
     "archive not unpacked": (only_archive, "found DvsGesture.tar.gz, not unpacked. Unpack"),
     "recording missing": (

@@ -157,3 +157,20 @@ def test_the_page_is_run(cli, checkpoint):
         exec(block, scope)
     assert scope["classes"].shape == (16,)
     assert (scope["classes"].numpy() == scope["logits"].argmax(1)).all()
+
+
+def test_an_older_pytorch_leaves_onnx_out(cli, checkpoint, monkeypatch):
+    """If PyTorch is too old to write ONNX of a network, the rest is written, and a line says so."""
+    from saformer.commands import export
+    from saformer.export import onnx
+
+    def broken(*_args):
+        raise NotImplementedError("aten.div_")
+
+    monkeypatch.setattr(onnx, "save_onnx", broken)
+    with pytest.raises(NotImplementedError):
+        cli("export", str(checkpoint("timesteps=1")), "known")
+    monkeypatch.setattr(export, "TESTED", (99, 0))
+    code, out, _err = cli("export", str(checkpoint("timesteps=1")), "old")
+    assert code == 0 and "cannot write this network (NotImplementedError), PyTorch 99.0 can" in out
+    assert Path("old/model.pt2").exists() and not Path("old/model.onnx").exists()

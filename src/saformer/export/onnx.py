@@ -41,9 +41,8 @@ def save_onnx(program: ExportedProgram, path: Path) -> None:
             dynamic_shapes=({0: "batch"},),
         )
     assert made is not None, "without a path PyTorch returns the model"
-    ClearMetadataAndDocStringPass()(
-        made.model
-    )  # it is half of the file, and names folders of this machine
+    # Metadata are half of the file, and name folders of this machine.
+    ClearMetadataAndDocStringPass()(made.model)
     made.save(path)
 
 
