@@ -314,7 +314,7 @@ STAGE = "{divide: 1, depth: 1, attention: qkta, embed: [1], pool: [true], skip_f
         (("model.stem_depth=5",), "model.stem_depth must be 1 to 4, not 5"),
         (
             ("model=qkformer_4_384", "model.depth=6"),
-            "model.depth must be 4, the depths of model.stages added up, not 6",
+            "model.depth must be 4, the sum of the depths in model.stages, not 6",
         ),
         (
             ("model=qkformer_4_384", "model.patch_size=8"),
@@ -327,11 +327,11 @@ STAGE = "{divide: 1, depth: 1, attention: qkta, embed: [1], pool: [true], skip_f
         (("model=qkformer_4_384", "model.dim=72"), "model.dim must be divisible by 32, not 72"),
         (
             (f"model.stages=[{STAGE.replace('[true]', '[true, false]')}]",),
-            "model.stages must have as many pool as embed in every stage",
+            "model.stages must have as many values in pool as in embed in every stage",
         ),
         (
             (f"model.stages=[{STAGE.replace('from: 0', 'from: 1')}]",),
-            "model.stages must have a skip_from within embed, not 1",
+            "model.stages must have a skip_from below the number of values in embed, not 1",
         ),
     ],
 )

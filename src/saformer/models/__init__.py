@@ -1,1 +1,1 @@
-"""Spiking vision transformers; knows nothing of data, training or the command line."""
+"""Spiking vision transformers; this package uses no data, training or command-line code."""

@@ -16,7 +16,7 @@ from saformer.models.spike_ops import ResidualAdd
 class MLP(nn.Module):
     """Two 1x1 convolutions with a neuron before each (membrane) or after each (SEW).
 
-    With the DWC in the MLP, the hidden spikes pass SN -> DW -> BN -> SN between the two.
+    If the DWC is in the MLP, SN -> DW -> BN -> SN run between the two convolutions.
 
     Args:
         spec: Width, ratio, residual, DWC place and neurons.
@@ -38,16 +38,16 @@ class MLP(nn.Module):
         self.layers = Layers(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The stream [T, B, D, H, W] to what is added to it, of the same shape."""
+        """Map the stream [T, B, D, H, W] to the branch that is added to it, of the same shape."""
         y: Tensor = self.layers(x)
         return y
 
 
 class Block(nn.Module):
-    """One encoder block: [T, B, D, H, W] -> [T, B, D, H, W]; without attention, its MLP alone.
+    """One encoder block: [T, B, D, H, W] -> [T, B, D, H, W]; without attention, only the MLP.
 
     Args:
-        spec: Its sizes and settings.
+        spec: Sizes and settings of the block.
     """
 
     def __init__(self, spec: BlockSpec) -> None:
@@ -58,7 +58,7 @@ class Block(nn.Module):
         self.mlp_add = ResidualAdd()
 
     def forward(self, x: Tensor) -> Tensor:
-        """The stream [T, B, D, H, W] to the next block's, of the same shape."""
+        """Map the stream [T, B, D, H, W] to the stream of the next block, of the same shape."""
         if self.attn is not None and self.attn_add is not None:
             x = self.attn_add(x, self.attn(x))
         x = self.mlp_add(x, self.mlp(x))

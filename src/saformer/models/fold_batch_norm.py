@@ -1,4 +1,4 @@
-"""BatchNorm folded into the convolution before it, for a network that learns no more."""
+"""Fold BatchNorm into the convolution before it, for a network that is no longer trained."""
 
 import copy
 from typing import TypeVar
@@ -12,14 +12,14 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def fold_batch_norm(model: Network) -> Network:
-    """A copy in evaluation mode whose convolutions do what BatchNorm did behind them.
+    """Copy a network into evaluation mode, and fold each BatchNorm into its convolution.
 
-    The convolution takes the scale into its weights and the shift into its bias, in the layout that
-    they had, and an identity takes BatchNorm's place. Sums round otherwise than before: a membrane
-    that is within rounding of its threshold may fire at another step.
+    The scale of BatchNorm goes into the weights of the convolution, and its shift into the bias;
+    the memory layout stays the same. An identity replaces BatchNorm. Sums are rounded differently
+    than before, so a membrane that equals its threshold up to rounding may fire at another step.
 
     Args:
-        model: A trained network; it is left as it was.
+        model: A trained network; it is not changed.
     """
     folded = copy.deepcopy(model).eval()
     for part in folded.modules():

@@ -1,7 +1,7 @@
-"""A hierarchical backbone: stages of blocks, each behind a patch embedding that widens and pools.
+"""A hierarchical backbone of stages: a patch embedding that widens and pools, then blocks.
 
-Source: QKFormer (arXiv 2403.16552), SPEDS; what its code has for CIFAR, events and ImageNet are
-three ways to fill the same settings (conf/model/qkformer_*).
+Source: QKFormer (arXiv 2403.16552), SPEDS. Its code has three networks, for CIFAR, events and
+ImageNet; here they are three choices of the same settings (conf/model/qkformer_*).
 
 T timesteps, B batch, C channels, H W height and width.
 """
@@ -20,8 +20,9 @@ from saformer.models.spike_ops import ResidualAdd
 class PatchEmbedding(nn.Module):
     """Convolutions with a skip around the last of them: [T, B, C_in, H, W] -> [T, B, C, H/s, W/s].
 
-    Each is convolution, BatchNorm, where it pools a pooling by two, neuron. The skip is a 1x1
-    convolution, strided where the others pool, with BatchNorm and neuron; the two add their spikes.
+    Each layer is convolution, BatchNorm, pooling by two (only where `stage.pool` is true), neuron.
+    The skip is a 1x1 convolution with BatchNorm and neuron; its stride is that of the poolings
+    which it bypasses. The spikes of both paths are added.
 
     Args:
         in_channels: Channels C_in.
@@ -48,7 +49,7 @@ class PatchEmbedding(nn.Module):
         self.add = ResidualAdd()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Spikes [T, B, C_in, H, W] to sums of two spikes [T, B, C, H/s, W/s]."""
+        """Map spikes [T, B, C_in, H, W] to sums of two spikes [T, B, C, H/s, W/s]."""
         x = self.before(x)
         x = self.add(self.main(x), self.skip(x))
         return x
@@ -61,13 +62,13 @@ def build_stages(
     attention: AttentionConfig,
     neuron: NeuronConfig,
 ) -> list[nn.Module]:
-    """The patch embedding of the first stage, its blocks, the embedding of the second, and so on.
+    """Build the layers of all stages in order: for each stage its patch embedding, then its blocks.
 
     Args:
         in_channels: Image channels C.
         image_size: Side of the image in pixels.
         model: Width, heads, DWC and stages.
-        attention: Attention of the stages that name none.
+        attention: Attention of the stages that do not name one.
         neuron: Settings of the neurons.
     """
     layers: list[nn.Module] = []
@@ -75,9 +76,9 @@ def build_stages(
     for stage in model.stages or []:
         dim = model.dim // stage.divide
         side //= 2 ** sum(stage.pool)
-        own = AttentionConfig(name=stage.attention) if stage.attention else attention
+        chosen = AttentionConfig(name=stage.attention) if stage.attention else attention
         layers.append(PatchEmbedding(channels, dim, stage, neuron))
-        spec = BlockSpec(dim=dim, num_tokens=side**2, model=model, attention=own, neuron=neuron)
+        spec = BlockSpec(dim=dim, num_tokens=side**2, model=model, attention=chosen, neuron=neuron)
         layers += [Block(spec) for _ in range(stage.depth)]
         channels = dim
     return layers

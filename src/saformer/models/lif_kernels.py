@@ -8,15 +8,15 @@ With b the decay, c the input scale, th the threshold, H the step and A its surr
     p[t] = A[t] (gs[t] - (hard, not detached) b m[t] G[t+1])
     G[t] = p[t] + b (1 - s[t] for the hard reset, else 1) G[t+1]                gx[t] = c G[t]
 
-Two forms of each, equal in result: `forward` and `backward` run eagerly, in place and in as few
-passes over memory as PyTorch's operations allow; `forward_fused` and `backward_fused` are written
-for torch.compile, which makes one loop of each.
+Forward and backward exist in two forms with equal results. `forward` and `backward` run eagerly, in
+place, with as few passes over memory as PyTorch's operations allow. `forward_fused` and
+`backward_fused` are written for torch.compile, which turns each of them into one loop.
 
-The eager form keeps the membrane with its sign reversed, n = -m, because "n where it is above -th,
-else zero" is one primitive of PyTorch, forward and backward. The fused form keeps the same n.
+The eager form stores the negated membrane, n = -m, because PyTorch has one primitive for "n if it
+is above -th, else zero", and another one for its gradient. The fused form stores the same n.
 
-x, s, n and gradients are [T, ...] in any dense layout. Arithmetic is in the dtype of n: float32, or
-float64 for float64 input.
+x, s, n and gradients are [T, ...] in any dense layout. All arithmetic uses the dtype of n: float32,
+or float64 for float64 input.
 """
 
 import itertools
@@ -36,7 +36,7 @@ Grads = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
 
 @dataclass(frozen=True)
 class Law:
-    """What is fixed about a neuron when its kernels are built; decay and threshold are numbers."""
+    """The fixed settings that kernels are built for; decay and threshold are their arguments."""
 
     reset: Reset
     fire: Fire
@@ -51,7 +51,7 @@ class Law:
 
     @property
     def soft(self) -> bool:
-        """Whether a spike takes the threshold off the membrane."""
+        """Whether a spike subtracts the threshold from the membrane."""
         return self.reset is Reset.soft
 
     @property
@@ -61,7 +61,7 @@ class Law:
 
 
 def forward(law: Law, x: Tensor, b: Tensor, c: Tensor, th: Tensor) -> tuple[Tensor, Tensor]:
-    """Spikes in the dtype of x, and the reversed membrane n."""
+    """Compute the spikes in the dtype of x, and the negated membrane n."""
     decay, scale, minus_th = b.item(), c.item(), -th.item()
     n = x.to(state_dtype(x)).mul(-scale)
     edge = _edge(law, minus_th, n.dtype)
@@ -77,7 +77,7 @@ def forward(law: Law, x: Tensor, b: Tensor, c: Tensor, th: Tensor) -> tuple[Tens
 def backward(
     law: Law, gs: Tensor, n: Tensor, x: Tensor | None, b: Tensor, c: Tensor, th: Tensor
 ) -> Grads:
-    """Gradients from gs, that of the spikes; x is given where b, c and th need theirs."""
+    """Compute gradients from gs, that of the spikes; pass x only if b, c and th need gradients."""
     decay, scale, minus_th = b.item(), c.item(), -th.item()
     edge = _edge(law, minus_th, n.dtype)
     gs = gs.to(n.dtype)
@@ -157,7 +157,7 @@ def backward_fused(
 
 
 def _kept(law: Law, n: Tensor, edge: float) -> Tensor:
-    """What the reset leaves of the reversed membrane, for the soft reset before its subtraction."""
+    """The negated membrane after the reset, but before the subtraction of a soft reset."""
     return F.threshold(n, edge, 0.0) if law.hard else n
 
 

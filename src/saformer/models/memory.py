@@ -1,12 +1,12 @@
-"""How spikes are kept for the backward pass: each as a bit instead of a float.
+"""Keep spikes for the backward pass as bits instead of floats.
 
-A layer keeps its input for the gradient of its weights. While the network runs forward, this module
-knows which storages hold spikes, by who made them and not by looking at values, and packs each
-once, however many layers keep it. Sums and products of spikes are counts; they are packed as bytes.
-The backward pass unpacks, to the same values in the same layout.
+A layer keeps its input for the gradient of its weights. During the forward pass, this module tracks
+which storages hold spikes. It knows that from the module that made a tensor; it does not look at
+values. It packs each storage once, even if several layers keep it. Sums and products of spikes are
+counts, which it packs as bytes. The backward pass unpacks the same values in the same layout.
 
-What is known of a storage is known of the package's own classes alone: a subclass, a hook that came
-first, or whoever writes into it afterwards, may make anything of spikes.
+It tracks only outputs of the package's own classes, because a subclass or an earlier hook may turn
+spikes into other values. It drops a storage that is written in place afterwards.
 """
 
 import functools
@@ -40,19 +40,19 @@ COUNTING: dict[type[nn.Module], tuple[int, Callable[[list[int]], int]]] = {
 
 @dataclass(frozen=True)
 class Packed:
-    """Counts of 0 to 255, or of 0 and 1, without their layout."""
+    """A flat list of counts from 0 to 255, or of zeros and ones."""
 
     data: Tensor
-    """A byte each, or eight of them in a byte [n] uint8."""
+    """Bytes [n] uint8 with one count each, or with eight zeros and ones each."""
     bits: bool
-    """Whether it is eight."""
+    """Whether each byte holds eight values."""
     count: int
-    """How many they are."""
+    """Number of values."""
     dtype: torch.dtype
-    """What they were."""
+    """Dtype of the values before packing."""
 
     def unpack(self) -> Tensor:
-        """[count] in the dtype they had."""
+        """Give back the values [count] in their original dtype."""
         if not self.bits:
             return self.data.to(self.dtype)
         table = _bytes_as_bits(self.dtype, self.data.device)
@@ -63,8 +63,8 @@ def pack(x: Tensor, bits: bool) -> Packed:
     """Pack counts [n] of any floating dtype.
 
     Args:
-        x: Whole numbers of 0 to 255, with `bits` 0 and 1.
-        bits: Eight of them in a byte, instead of one.
+        x: Whole numbers from 0 to 255; with `bits` only zeros and ones.
+        bits: Pack eight values into a byte, instead of one.
     """
     if not bits:
         return Packed(x.to(torch.uint8), bits, len(x), x.dtype)
@@ -82,8 +82,8 @@ def _powers(dtype: torch.dtype, device: torch.device) -> Tensor:
 @functools.cache
 def _bytes_as_bits(dtype: torch.dtype, device: torch.device) -> Tensor:
     """The bits of every byte, lowest first [256, 8]."""
-    every = torch.arange(256, device=device)[:, None]
-    return (every >> torch.arange(8, device=device) & 1).to(dtype)
+    numbers = torch.arange(256, device=device)[:, None]
+    return (numbers >> torch.arange(8, device=device) & 1).to(dtype)
 
 
 @dataclass
@@ -130,7 +130,7 @@ class SpikeKeeper:
     """Packs the spikes that a network keeps for its backward pass.
 
     Args:
-        network: Where to look for spikes: neurons, and what passes spikes on or counts them.
+        network: Network whose neurons, and modules of the types in `COUNTING`, get hooks.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -145,7 +145,7 @@ class SpikeKeeper:
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Pack what the forward pass inside keeps."""
+        """Pack the tensors that a forward pass inside this context keeps."""
         self._known = {}
         try:
             with saved_tensors_hooks(self._pack, _unpack):
@@ -154,21 +154,21 @@ class SpikeKeeper:
             self._known = None
 
     def _pack(self, x: Tensor) -> _Whole | _View:
-        found = self._find(x)
-        if found is None:
+        counts = self._find(x)
+        if counts is None:
             # Keep no reference to x itself: x may own the graph node that will own this.
             return _Whole(x.detach(), x._version)
-        if found.packed is None:
+        if counts.packed is None:
             whole = x.as_strided((_numel_of_storage(x),), (1,), 0)
-            found.packed = pack(whole, found.largest == 1)
-        return _View(found.packed, x.size(), x.stride(), int(x.storage_offset()))
+            counts.packed = pack(whole, counts.largest == 1)
+        return _View(counts.packed, x.size(), x.stride(), int(x.storage_offset()))
 
     def _find(self, x: Tensor) -> _Counts | None:
-        found = None if self._known is None else self._known.get(_key(x))
-        return found if found is not None and found.version == x._version else None
+        counts = None if self._known is None else self._known.get(_key(x))
+        return counts if counts is not None and counts.version == x._version else None
 
     def _note(self, x: Tensor, largest: int) -> None:
-        """A tensor holds counts, and nothing else is in its storage."""
+        """Record that a tensor holds counts, if they fit into bytes and fill its whole storage."""
         if self._known is not None and largest <= LARGEST and x.numel() == _numel_of_storage(x):
             alive = StorageWeakRef(x.untyped_storage())
             self._known[_key(x)] = _Counts(alive, x._version, largest)
@@ -179,23 +179,22 @@ class SpikeKeeper:
 
     def _counted(self, module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
         operands, rule = COUNTING[type(module)]
-        # Hooks do not see operands that are given by name, so their counts are unknown.
-        known = [self._find(x) if isinstance(x, Tensor) else None for x in args[:operands]]
-        largest = [counts.largest for counts in known if counts is not None]
+        # Hooks do not see keyword arguments, so the counts of such operands are unknown.
+        inputs = [self._find(x) if isinstance(x, Tensor) else None for x in args[:operands]]
+        largest = [counts.largest for counts in inputs if counts is not None]
         if len(largest) == operands and self._is_first_to_see(module):
             terms = args[0].shape[-1] if isinstance(module, SpikeMatMul) else 1
             self._note(out, rule(largest) * terms)
 
     def _is_first_to_see(self, module: nn.Module) -> bool:
-        """Whether our hook is given what the class of the module makes, and nothing else."""
-        own = next(iter(module._forward_hooks.values()))
-        others = torch.nn.modules.module._global_forward_hooks
-        return (
-            getattr(own, "__self__", None) is self and not others and "forward" not in vars(module)
-        )
+        """Whether our hook sees the output of the module's class before any other hook."""
+        first_hook = next(iter(module._forward_hooks.values()))
+        is_ours = getattr(first_hook, "__self__", None) is self
+        global_hooks = torch.nn.modules.module._global_forward_hooks
+        return is_ours and not global_hooks and "forward" not in vars(module)
 
     def _fold(self, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Make the copies that a product makes of matrices in this layout, and note them."""
+        """Make the copies that a matrix product would make of its operands, and record them."""
         return tuple(self._folded(x) for x in args)
 
     def _folded(self, x: Tensor) -> Tensor:
@@ -208,8 +207,8 @@ class SpikeKeeper:
         return folded
 
 
-def _unpack(kept: _Whole | _View) -> Tensor:
-    return kept.unpack()
+def _unpack(saved: _Whole | _View) -> Tensor:
+    return saved.unpack()
 
 
 def _key(x: Tensor) -> int:

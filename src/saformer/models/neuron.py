@@ -1,16 +1,16 @@
 """`MultiStepLeaky`: snnTorch's leaky integrate-and-fire neuron over a whole sequence.
 
-It is an `snn.Leaky` with the same constructor and state_dict, so snnTorch's tools know it, but it
-takes all timesteps at once, [T, B, ...], starts from a zero membrane and leaves none behind. That
-removes what makes the stock neuron slow (a chain of small kernels for every step) and what makes it
-break in training (a membrane kept as a buffer between batches).
+It is an `snn.Leaky` with the same constructor and state_dict, so snnTorch's tools recognise it. But
+it takes all timesteps at once, [T, B, ...], starts from a zero membrane and keeps none afterwards.
+So it avoids what makes the stock neuron slow (a chain of small kernels at every step) and what
+breaks its training (a membrane that stays in a buffer between batches).
 
-Backends, equal in what they compute:
+The backends compute the same results:
 
     loop     snn.Leaky, step by step: the reference, and the only one for options of snn.Leaky that
              the kernels do not cover (graded spikes, inhibition, quantised state, custom gradient)
-    torch    one autograd function of few in-place passes; needs no compiler; `auto` on CPU
-    compile  the same function with its bodies compiled once per process; `auto` on CUDA
+    torch    one autograd function with few in-place passes; no compiler; `auto` on CPU
+    compile  the same function, compiled once per process; `auto` on CUDA
 """
 
 import functools
@@ -38,19 +38,19 @@ MECHANISMS = {reset: mechanism for mechanism, reset in RESETS.items()}
 class MultiStepLeaky(snn.Leaky):  # type: ignore[misc]  # snnTorch has no types
     """snn.Leaky over a sequence: [T, B, ...] -> spikes [T, B, ...] in the same dtype.
 
-    The membrane is float32 (float64 for float64 input), whatever the input or autocast.
+    The membrane is float32 (float64 for float64 input), also under autocast.
 
     Args:
-        *args: As `snn.Leaky`: beta, threshold, spike_grad, ...
+        *args: Arguments of `snn.Leaky`: beta, threshold, spike_grad, ...
         decay_input: Scale the input by 1 - beta, as SpikingJelly's LIFNode does.
         fire: Fire at the threshold or only above it.
-        surrogate: Name and steepness of the surrogate derivative; a `spike_grad` of your own
-            (a closure that cannot be looked into) runs on the loop.
+        surrogate: Name and steepness of the surrogate derivative. A `spike_grad` of your own runs
+            on the backend loop, because the kernels cannot look into a closure.
         backend: How to run over time.
-        **kwargs: As `snn.Leaky`.
+        **kwargs: Keyword arguments of `snn.Leaky`.
 
     Raises:
-        ValueError: `init_hidden` or `output` is set: there is no state to keep or to return.
+        ValueError: `init_hidden` or `output` is set, but there is no state to keep or to return.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class MultiStepLeaky(snn.Leaky):  # type: ignore[misc]  # snnTorch has no types
             _warn_once(f"{self.loop_only}: these neurons run step by step (backend loop)")
 
     def _why_loop(self) -> str:
-        """The option that the kernels do not cover, or nothing."""
+        """Name an option that the kernels do not cover; an empty string if there is none."""
         graded = self.graded_spikes_factor
         reasons = {
             "a spike_grad of your own": self._own_surrogate or self.surrogate_disable,
@@ -103,16 +103,16 @@ class MultiStepLeaky(snn.Leaky):  # type: ignore[misc]  # snnTorch has no types
 
     @property
     def binary(self) -> bool:
-        """Whether its spikes are zeros and ones by construction: the kernels compare and write.
+        """Whether its spikes are zeros and ones by construction, because our kernels write them.
 
-        Not known of the steps of snnTorch, which a surrogate or a factor may scale, and not of a
-        subclass.
+        This is unknown for the loop over snnTorch's steps, where a surrogate or a factor may scale
+        the spikes, and for a subclass.
         """
         on_kernels = not self.loop_only and self.backend is not Backend.loop
         return on_kernels and type(self) is MultiStepLeaky
 
     def forward(self, x: Tensor) -> Tensor:
-        """Input [T, ...] to spikes of the same shape, from a zero membrane at every call."""
+        """Map the input [T, ...] to spikes of the same shape; the membrane starts from zero."""
         backend = self._backend_for(x)
         if backend is Backend.loop:
             return self._loop(x)
@@ -123,7 +123,7 @@ class MultiStepLeaky(snn.Leaky):  # type: ignore[misc]  # snnTorch has no types
         return spikes
 
     def _backend_for(self, x: Tensor) -> Backend:
-        """The backend that runs on this input."""
+        """Choose the backend for this input."""
         backend = self.backend
         if self.loop_only:
             backend = Backend.loop
@@ -136,7 +136,7 @@ class MultiStepLeaky(snn.Leaky):  # type: ignore[misc]  # snnTorch has no types
         return backend
 
     def _loop(self, x: Tensor) -> Tensor:
-        """Stock snn.Leaky, one step after the other."""
+        """Run the stock snn.Leaky, one step after the other."""
         dtype = x.dtype
         x = x.to(state_dtype(x))
         if self.decay_input:
@@ -153,14 +153,14 @@ class MultiStepLeaky(snn.Leaky):  # type: ignore[misc]  # snnTorch has no types
 def build_neuron(
     config: NeuronConfig, *, v_threshold: float | None = None, learn_threshold: bool = False
 ) -> snn.SpikingNeuron:
-    """A neuron from its settings in the field's words.
+    """Build a neuron from its settings.
 
-    beta = 1 - 1/tau, and 1 without a tau (IF); a detached reset is snnTorch's `reset_delay=True`,
-    which changes no spike but takes the reset out of the gradient.
+    beta is 1 - 1/tau, or 1 if tau is null (IF). A detached reset is snnTorch's `reset_delay=True`,
+    which changes no spike but removes the reset from the gradient.
 
     Args:
         config: Settings.
-        v_threshold: Another threshold than the configured one.
+        v_threshold: Threshold that replaces the configured one.
         learn_threshold: Make it a parameter.
 
     Raises:
@@ -168,7 +168,8 @@ def build_neuron(
     """
     surrogate = (config.surrogate.name, config.surrogate.alpha)
     arguments: dict[str, Any] = {
-        # Then 1 - beta, which scales the input, is exactly 1/tau, so that counts make exact ties.
+        # Round 1/tau to float32 first: then 1 - beta, which scales the input, is exactly 1/tau, and
+        # a membrane that sums up spikes can equal the threshold exactly.
         "beta": 1 - torch.tensor(1 / config.tau).item() if config.tau is not None else 1.0,
         "threshold": config.v_threshold if v_threshold is None else v_threshold,
         "learn_beta": config.learnable_tau,
@@ -194,12 +195,11 @@ def build_neuron(
 def _custom(config: NeuronConfig) -> type[snn.SpikingNeuron]:
     """The class that `config.layer` names."""
 
-    def fits(found: Any) -> bool:
-        if not isinstance(found, type) or not issubclass(found, snn.SpikingNeuron):
+    def fits(candidate: Any) -> bool:
+        if not isinstance(candidate, type) or not issubclass(candidate, snn.SpikingNeuron):
             return False
-        return not found.__module__.startswith(
-            "snntorch."
-        )  # snnTorch's own neurons take one step at a time
+        # snnTorch's own neurons take one step at a time.
+        return not candidate.__module__.startswith("snntorch.")
 
     expected = "a subclass of MultiStepLeaky, or of a neuron of snnTorch"
     kind: type[snn.SpikingNeuron] = locate("neuron.layer", str(config.layer), fits, expected)
@@ -217,7 +217,7 @@ def _custom(config: NeuronConfig) -> type[snn.SpikingNeuron]:
 class _Scan(torch.autograd.Function):
     """The recurrence with its hand-written backward.
 
-    It saves the membrane, and the input too where decay, scale or threshold are learned.
+    It saves the membrane, and also the input if decay, scale or threshold are learned.
     """
 
     @staticmethod
@@ -268,9 +268,9 @@ def _try_compiled(name: str, eager: Callable[..., Any], *args: Any) -> Any:
     global _compiler_failed
     if not _compiler_failed:
         # Detach: a tensor that requires a gradient would need a second graph.
-        given = [arg.detach() if isinstance(arg, Tensor) else arg for arg in args]
+        detached = [arg.detach() if isinstance(arg, Tensor) else arg for arg in args]
         try:
-            return _compile(name)(*given)
+            return _compile(name)(*detached)
         except _limit_hit():
             _warn_once("too many kinds of neurons to compile: further ones run on backend torch")
         except torch._dynamo.exc.TorchDynamoException as error:
@@ -282,10 +282,10 @@ def _try_compiled(name: str, eager: Callable[..., Any], *args: Any) -> Any:
 
 @functools.cache
 def _limit_hit() -> tuple[type[Exception], ...]:
-    """What dynamo raises for one graph too many: its name depends on the version."""
+    """Exceptions of dynamo for too many graphs; their names depend on the version."""
     names = ("FailOnRecompileLimitHit", "RecompileLimitExceeded")
-    known = vars(torch._dynamo.exc)
-    return tuple(known[name] for name in names if name in known)
+    exceptions = vars(torch._dynamo.exc)
+    return tuple(exceptions[name] for name in names if name in exceptions)
 
 
 @functools.cache  # warn once in a process, not once for each layer

@@ -1,6 +1,7 @@
-"""Max-pooling that keeps for the backward pass what it needs: where each maximum was.
+"""Max-pooling that keeps only the position of each maximum for the backward pass.
 
-PyTorch's own keeps its input too, of which it only needs the shape, and places as int64.
+PyTorch's max-pooling also keeps its input, although only the shape is needed, and it stores the
+positions as int64.
 """
 
 from typing import Any
@@ -15,7 +16,7 @@ class LeanMaxPool2d(nn.MaxPool2d):
     """nn.MaxPool2d with the same results and gradients, to the bit."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Input [B, C, H, W] to the maxima of its windows."""
+        """Map the input [B, C, H, W] to the maxima of its windows."""
         # In a compiled network, the compiler does the pooling and chooses what to keep.
         if not torch.is_grad_enabled() or torch.compiler.is_compiling():
             y: Tensor = super().forward(x)
@@ -28,9 +29,9 @@ class LeanMaxPool2d(nn.MaxPool2d):
 class _MaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, window: tuple[Any, ...]) -> Tensor:
-        y, places = F.max_pool2d_with_indices(x, *window)
+        y, positions = F.max_pool2d_with_indices(x, *window)
         small = x.shape[-2] * x.shape[-1] <= torch.iinfo(torch.int16).max
-        ctx.save_for_backward(places.to(torch.int16 if small else torch.int32))
+        ctx.save_for_backward(positions.to(torch.int16 if small else torch.int32))
         last = x.is_contiguous(memory_format=torch.channels_last)
         ctx.memory_format = torch.channels_last if last else torch.contiguous_format
         ctx.shape, ctx.window = x.shape, window
@@ -39,7 +40,7 @@ class _MaxPool(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (places,) = ctx.saved_tensors
+        (positions,) = ctx.saved_tensors
         gx = torch.empty(
             ctx.shape,
             dtype=grads[0].dtype,
@@ -51,7 +52,7 @@ class _MaxPool(torch.autograd.Function):
         )
         # The kernel reads only shape and layout of its input; the gradient has the same ones.
         _backward(
-            grads[0], gx, kernel, stride, padding, dilation, ceil, places.long(), grad_input=gx
+            grads[0], gx, kernel, stride, padding, dilation, ceil, positions.long(), grad_input=gx
         )
         return gx, None
 

@@ -9,15 +9,15 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recomputed(run: Callable[[Tensor], Tensor], x: Tensor, parts: Iterable[nn.Module]) -> Tensor:
-    """run(x), of which only x is kept for the backward pass.
+    """Compute run(x), and keep only x for the backward pass.
 
-    Spikes and gradients are those of a plain call to the last bit where the same kernels give the
-    same bits twice, as they do on a CPU. Running statistics of BatchNorm move once.
+    Spikes and gradients equal those of a plain call to the last bit if the kernels are
+    deterministic, as on a CPU. The running statistics of BatchNorm are updated only once.
 
     Args:
         run: A function of its input and of the parameters and buffers of `parts`.
-        x: Its input.
-        parts: The modules that it runs.
+        x: Input of `run`.
+        parts: The modules that `run` applies.
     """
     y: Tensor = checkpoint(
         run,
@@ -30,15 +30,15 @@ def recomputed(run: Callable[[Tensor], Tensor], x: Tensor, parts: Iterable[nn.Mo
 
 @contextmanager
 def _spared_statistics(parts: Iterable[nn.Module]) -> Iterator[None]:
-    """BatchNorm moves the statistics of a copy, so that a second run leaves no trace."""
+    """Let BatchNorm update copies of its statistics, so that the second run does not count."""
     norms = [m for part in parts for m in part.modules() if isinstance(m, _BatchNorm)]
-    kept = [norm._buffers for norm in norms]
-    for norm, buffers in zip(norms, kept, strict=True):
+    originals = [norm._buffers for norm in norms]
+    for norm, buffers in zip(norms, originals, strict=True):
         norm._buffers = {
             name: None if buffer is None else buffer.clone() for name, buffer in buffers.items()
         }
     try:
         yield
     finally:
-        for norm, buffers in zip(norms, kept, strict=True):
+        for norm, buffers in zip(norms, originals, strict=True):
             norm._buffers = buffers

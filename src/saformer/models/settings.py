@@ -1,6 +1,6 @@
 """Settings of the models: plain dataclasses that import no torch, so the command line starts fast.
 
-Each class checks itself when it is built and names the setting as it is typed on the command line.
+Each class checks its values when it is built. Errors name a setting as the user types it.
 """
 
 import math
@@ -57,7 +57,7 @@ class DWCPlace(str, Enum):
 
 
 class Encoding(str, Enum):
-    """How an image becomes T inputs: shown T times, or T random spikes at a pixel's rate."""
+    """How an image becomes T inputs: repeated T times, or T random spikes at a pixel's rate."""
 
     direct = "direct"
     rate = "rate"
@@ -71,22 +71,24 @@ class StemKind(str, Enum):
 
 
 class Residual(str, Enum):
-    """`membrane`: real-valued stream, spikes into every layer; `sew`: spikes are added."""
+    """`membrane`: the stream is real-valued, layers get spikes; `sew`: the stream adds spikes."""
 
     membrane = "membrane"
     sew = "sew"
 
 
 class SpikeStore(str, Enum):
-    """How a spike is kept for the backward pass: as it is, or in a bit."""
+    """How a spike is kept for the backward pass: in its dtype, or as a bit."""
 
     float = "float"
     bit = "bit"
 
 
 class Recompute(str, Enum):
-    """What the backward pass computes again: `neurons`, BatchNorm and the membranes behind it;
-    `blocks`, every block as a whole, and neurons elsewhere.
+    """What the backward pass computes again.
+
+    `neurons`: BatchNorm and the membranes after it. `blocks`: every block as a whole, and in other
+    layers BatchNorm and the membranes after it.
     """
 
     none = "none"
@@ -96,7 +98,7 @@ class Recompute(str, Enum):
 
 @dataclass(kw_only=True)
 class MemoryConfig:
-    """What training keeps for the backward pass: time for memory, at the same results."""
+    """What training keeps for the backward pass: less memory costs time, results stay the same."""
 
     spikes: SpikeStore = SpikeStore.bit
     """How spikes are kept."""
@@ -119,7 +121,7 @@ class SurrogateConfig:
 
 @dataclass(kw_only=True)
 class NeuronConfig:
-    """Leaky integrate-and-fire neuron in the field's words."""
+    """Settings of a leaky integrate-and-fire neuron."""
 
     tau: float | None = field(default=2.0, metadata=at_least(1, most=10**6))
     """Membrane time constant in timesteps, with the decay beta = 1 - 1/tau; null: no decay (IF)."""
@@ -138,11 +140,11 @@ class NeuronConfig:
     learnable_tau: bool = False
     """Learn one tau per layer (PLIF)."""
     backend: Backend = Backend.auto
-    """How the layer runs over time; `auto` takes `torch` on CPU and `compile` on CUDA."""
+    """How the layer runs over time; `auto` uses `torch` on CPU and `compile` on CUDA."""
     layer: str | None = None
     """Dotted name of a neuron of your own (docs/extend.md); null: `MultiStepLeaky`."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Arguments of `layer`, beyond those that the other settings make."""
+    """Arguments of `layer`, besides those that come from the other settings."""
 
     def __post_init__(self) -> None:
         require_ranges(self, "neuron")
@@ -150,7 +152,7 @@ class NeuronConfig:
         require(not self.options or self.layer is not None, "neuron.options", rule, self.options)
         if self.tau is None:
             for name in ("decay_input", "learnable_tau"):
-                rule = "be false with neuron.tau=null, which leaves no tau"
+                rule = "be false with neuron.tau=null, because there is no tau"
                 require(not getattr(self, name), f"neuron.{name}", rule, getattr(self, name))
 
 
@@ -178,29 +180,31 @@ class StageConfig:
     """One stage of a hierarchical backbone: a patch embedding, then `depth` blocks."""
 
     divide: int = field(metadata=at_least(1, most=16_384))
-    """Width of the stage: model.dim over this."""
+    """Divisor of model.dim that gives the width of the stage."""
     depth: int = field(metadata=at_least(1, most=1024))
     """Blocks of the stage."""
     attention: AttentionName | None
     """Attention of its blocks, with its default settings; null: the `attention` group."""
     embed: list[int] = field(metadata=at_least(1, most=16_384))
-    """3x3 convolutions of the embedding: the width of each is the stage's over this."""
+    """Divisors of the stage's width that give the widths of the embedding's 3x3 convolutions."""
     pool: list[bool]
-    """Which of them are followed by a pooling by two."""
+    """For each of these convolutions, whether a pooling by two follows it."""
     skip_from: int = field(metadata=at_least(0, most=1024))
-    """The skip leaves out the convolutions from this one on, counted from 0."""
+    """The skip bypasses the convolutions from this one on, counted from 0."""
 
     def __post_init__(self) -> None:
         require_ranges(self, "model.stages")
-        rule = "have null for an attention of your own, which the `attention` group then names"
+        rule = "have attention: null for one of your own, which is set in the `attention` group"
         ok = self.attention is not AttentionName.custom
         require(ok, "model.stages", rule, self.attention)
-        rule = "have an embed that ends with 1, the width of the stage"
+        rule = "have an embed that ends with 1, since the last convolution has the stage's width"
         require(self.embed[-1:] == [1], "model.stages", rule, self.embed)
         ok = len(self.pool) == len(self.embed)
-        require(ok, "model.stages", "have as many pool as embed in every stage", self.pool)
+        rule = "have as many values in pool as in embed in every stage"
+        require(ok, "model.stages", rule, self.pool)
         ok = self.skip_from < len(self.embed)
-        require(ok, "model.stages", "have a skip_from within embed", self.skip_from)
+        rule = "have a skip_from below the number of values in embed"
+        require(ok, "model.stages", rule, self.skip_from)
 
 
 @dataclass(kw_only=True)
@@ -210,10 +214,10 @@ class ModelConfig:
     name: str
     """Name shown in results."""
     in_channels: int = field(default=3, metadata=at_least(1, most=1024))
-    """Channels C of the images that the preset is for: `create_model` takes them, a training does
-    not, which asks its dataset."""
+    """Channels C of the images that the preset is for. Only `create_model` reads this; a training
+    uses the channels of its dataset."""
     image_size: int = field(default=32, metadata=at_least(1, most=16_384))
-    """Side in pixels of the images that the preset is for, likewise."""
+    """Side in pixels of the images that the preset is for; only `create_model` reads this."""
     dim: int = field(metadata=at_least(1, most=16_384))
     """Embedding width D."""
     depth: int = field(metadata=at_least(1, most=1024))
@@ -221,11 +225,11 @@ class ModelConfig:
     num_heads: int = field(metadata=at_least(1, most=1024))
     """Attention heads h; D must be divisible by it."""
     mlp_ratio: float = field(default=4.0, metadata=positive(most=64))
-    """Hidden width of the MLP over D."""
+    """Hidden width of the MLP, divided by D."""
     patch_size: int = 4
     """Stride of the stem: 1, 2, 4, 8 or 16; its last log2(patch_size) stages pool by two."""
     encoding: Encoding = Encoding.direct
-    """How an image becomes T inputs; event frames are T inputs as they are."""
+    """How an image becomes T inputs; event frames already are T inputs."""
     stem: StemKind = StemKind.sps
     """How images become tokens."""
     stem_depth: int = field(default=4, metadata=within(1, 4))
@@ -233,11 +237,11 @@ class ModelConfig:
     residual: Residual = Residual.membrane
     """What the residual stream carries."""
     head_lif: bool = True
-    """Put a neuron in front of the head, so that it sees spikes."""
+    """Put a neuron before the head, so that the head gets spikes."""
     dwc: DWCConfig = field(default_factory=DWCConfig)
     """Depthwise convolution module."""
     stages: list[StageConfig] | None = None
-    """Stages of a hierarchical backbone, which then has no stem; null: all blocks are alike."""
+    """Stages of a hierarchical backbone, which has no stem; null: a stem and equal blocks."""
 
     def __post_init__(self) -> None:
         require_ranges(self, "model")
@@ -258,12 +262,12 @@ class ModelConfig:
         rule = f"be at least {pools} for model.patch_size={self.patch_size}"
         require(self.stem_depth >= pools, "model.stem_depth", rule, self.stem_depth)
         ok = self.stem is StemKind.sps or self.residual is Residual.membrane
-        rule = "be membrane with model.stem=spikingformer, which gives membranes"
+        rule = "be membrane with model.stem=spikingformer, whose output is a membrane"
         require(ok, "model.residual", rule, self.residual)
 
     def _check_stages(self, stages: list[StageConfig]) -> None:
         blocks = sum(stage.depth for stage in stages)
-        rule = f"be {blocks}, the depths of model.stages added up"
+        rule = f"be {blocks}, the sum of the depths in model.stages"
         require(self.depth == blocks, "model.depth", rule, self.depth)
         stride = 2 ** sum(sum(stage.pool) for stage in stages)
         rule = f"be {stride}, the stride of model.stages"
@@ -273,7 +277,7 @@ class ModelConfig:
             require(self.dim % parts == 0, "model.dim", f"be divisible by {parts}", self.dim)
         rule = "end with a stage of divide: 1"
         require(stages[-1].divide == 1, "model.stages", rule, stages[-1].divide)
-        rule = "be sew with model.stages, whose patch embeddings give spikes"
+        rule = "be sew with model.stages, whose patch embeddings output spikes"
         require(self.residual is Residual.sew, "model.residual", rule, self.residual)
         rule = "stay 4 with model.stages, which have no stem"
         require(self.stem_depth == 4, "model.stem_depth", rule, self.stem_depth)

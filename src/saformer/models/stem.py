@@ -1,8 +1,8 @@
-"""Stems: images to tokens, by a few convolutions that pool.
+"""Stems turn images into tokens with a few convolutions and poolings.
 
-Sources: Spikformer (arXiv 2209.15425), section 3.2; the membrane form of its last two stages is
-Spike-driven Transformer's (arXiv 2307.01694); the other stem is Spikingformer's (arXiv 2304.11954).
-At the usual depth of four the widths are C_in -> D/8 -> D/4 -> D/2 -> D -> D.
+Sources: Spikformer (arXiv 2209.15425), section 3.2; Spike-driven Transformer (arXiv 2307.01694) for
+the membrane form of its last two stages; Spikingformer (arXiv 2304.11954) for the other stem. With
+the usual four stages, the widths are C_in -> D/8 -> D/4 -> D/2 -> D -> D.
 """
 
 import math
@@ -16,7 +16,7 @@ from saformer.models.spike_ops import ResidualAdd
 
 
 def build_stem(in_channels: int, model: ModelConfig, neuron: NeuronConfig) -> nn.Module:
-    """Images to tokens: [T, B, C, H, W] -> [T, B, D, H/patch_size, W/patch_size].
+    """Build the stem, which maps [T, B, C, H, W] to [T, B, D, H/patch_size, W/patch_size].
 
     Args:
         in_channels: Image channels C.
@@ -33,7 +33,7 @@ def _widths(in_channels: int, model: ModelConfig) -> list[int]:
 
 
 def _first_pool(model: ModelConfig) -> int:
-    """The stage that pools first: the last log2(patch_size) do."""
+    """Index of the first stage that pools; the last log2(patch_size) stages do."""
     return model.stem_depth - int(math.log2(model.patch_size))
 
 
@@ -42,8 +42,8 @@ class SpikingPatchStem(nn.Module):
 
     A stage is convolution, BatchNorm, neuron and, in the last log2(patch_size) stages, a pooling by
     two. The position embedding is one more convolution with a skip around it. With the membrane
-    residual the last stage has no neuron: its membrane u is the stream, and the embedding adds
-    BN(conv(LIF(u))). With the SEW residual both carry spikes.
+    residual, the last stage has no neuron: its membrane u is the stream, and the embedding adds
+    BN(conv(LIF(u))). With the SEW residual, the stream and the embedding are spikes.
 
     Args:
         in_channels: Image channels C.
@@ -69,7 +69,7 @@ class SpikingPatchStem(nn.Module):
         self.add = ResidualAdd()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [T, B, C, H, W] to the stream [T, B, D, H/p, W/p], p the patch size."""
+        """Map images [T, B, C, H, W] to the stream [T, B, D, H/p, W/p], p the patch size."""
         x = self.stages(x)
         x = self.add(x, self.position(x))
         return x
@@ -78,8 +78,8 @@ class SpikingPatchStem(nn.Module):
 class PreActivationStem(nn.Module):
     """Spikingformer's tokenizer: every convolution but the first has a neuron before it.
 
-    Neuron, pooling by two in the last log2(patch_size) of them, convolution, BatchNorm; there is no
-    skip, and the stream it gives is a membrane.
+    After the first convolution, a stage is neuron, pooling by two (in the last log2(patch_size)
+    stages), convolution and BatchNorm. There is no skip, and the output is a membrane.
 
     Args:
         in_channels: Image channels C.
@@ -99,6 +99,6 @@ class PreActivationStem(nn.Module):
         self.stages = Layers(*stages)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [T, B, C, H, W] to the stream [T, B, D, H/p, W/p], p the patch size."""
+        """Map images [T, B, C, H, W] to the stream [T, B, D, H/p, W/p], p the patch size."""
         y: Tensor = self.stages(x)
         return y

@@ -1,7 +1,7 @@
-"""Surrogate derivatives: what stands in for the derivative of the step function.
+"""Surrogate derivatives, which replace the derivative of the step function.
 
 The spike of a neuron is the step function H(u) of u = membrane - threshold. Its derivative is zero
-wherever it exists, so the backward pass puts one of these even curves A(u) in its place:
+wherever it exists, so the backward pass uses one of these even curves A(u) instead:
 
     sigmoid        alpha s (1 - s),  s = 1 / (1 + exp(-alpha u))
     atan           (alpha / 2) / (1 + (pi/2 alpha u)^2)
@@ -10,8 +10,8 @@ wherever it exists, so the backward pass puts one of these even curves A(u) in i
 
 Sources: sigmoid and atan are SpikingJelly's `Sigmoid(alpha)` and `ATan(alpha)` and snnTorch's
 curves of the same names, triangular is SpikingJelly's `PiecewiseQuadratic(alpha)`, fast_sigmoid is
-snnTorch's. snnTorch 1.0 overflows in its sigmoid, and what it calls `triangular` is negative for a
-neuron that fires; neither is taken over.
+snnTorch's. We do not copy two faults of snnTorch 1.0: its sigmoid overflows, and its `triangular`
+is negative for a neuron that fires.
 """
 
 import functools
@@ -27,11 +27,11 @@ from saformer.models.settings import Fire, SurrogateName
 
 
 def vjp_(name: SurrogateName, u: Tensor, grad: Tensor, alpha: float) -> Tensor:
-    """A(u) * grad, written over `u` in few passes over memory.
+    """Compute A(u) * grad in the memory of `u`, with few passes over it.
 
     Args:
         name: Which curve.
-        u: Distance from the threshold (of either sign: A is even); overwritten.
+        u: Distance from the threshold, of either sign because A is even; it is overwritten.
         grad: Gradient of the spikes, of the same shape and dtype.
         alpha: Steepness, in units of 1 / membrane potential.
     """
@@ -49,7 +49,7 @@ def vjp_(name: SurrogateName, u: Tensor, grad: Tensor, alpha: float) -> Tensor:
 
 
 def derivative(name: SurrogateName, u: Tensor, alpha: float) -> Tensor:
-    """A(u) as a pure expression, for torch.compile, which makes one pass of it."""
+    """Compute A(u) as a pure expression, which torch.compile turns into one pass over memory."""
     if name is SurrogateName.sigmoid:
         s = torch.sigmoid(alpha * u)
         return alpha * s * (1 - s)
@@ -71,9 +71,9 @@ def state_dtype(x: Tensor) -> torch.dtype:
 
 
 def spike_grad(name: SurrogateName, alpha: float, fire: Fire) -> Callable[[Tensor], Tensor]:
-    """H(u) with the derivative A(u), as snnTorch's neurons take it.
+    """Make H(u) with the derivative A(u), in the form that snnTorch's neurons accept.
 
-    Unlike snnTorch's own surrogates it keeps the dtype of `u`, and it can be copied and pickled.
+    Unlike snnTorch's own surrogates, it keeps the dtype of `u`, and it can be copied and pickled.
 
     Args:
         name: Surrogate derivative.

@@ -1,7 +1,7 @@
 """The backbone, SAFormer: encode, stem, blocks, head.
 
-Presets are configurations of it (conf/model), not classes; so are the rivals, whose attention, stem
-and residual are settings.
+Presets are configurations (conf/model), not classes. The rivals are presets too, because attention,
+stem and residual are settings.
 
 T timesteps, B batch, C image channels, D width, H W height and width, N = H*W tokens, K classes.
 """
@@ -35,15 +35,16 @@ from saformer.models.stem import build_stem
 class SAFormer(nn.Module):
     """SAFormer (arXiv 2412.13553): images to logits at every timestep, [T, B, K].
 
-    Takes float images [B, C, H, W], which are shown T times (direct encoding) or, with
-    `model.encoding=rate`, turned into T random maps of spikes; or event frames [B, T, C, H, W]. An
-    input of another size than it was built for is refused: convolutions would take it, but masks
-    that depend on the number of tokens would be wrong. A forward pass starts from zero state and
-    leaves none.
+    The input is float images [B, C, H, W] or event frames [B, T, C, H, W]. Images are repeated T
+    times (direct encoding) or, with `model.encoding=rate`, turned into T random maps of spikes. The
+    network refuses an input of another size than it was built for: convolutions would accept it,
+    but masks that depend on the number of tokens would be wrong. A forward pass starts from zero
+    state and keeps none.
 
-    Convolution and linear weights start from a normal distribution of standard deviation 0.02 cut
-    off at two of them, biases at zero, BatchNorm at scale one and shift zero, as in
-    Spike-driven Transformer; the first is of little consequence, since BatchNorm follows.
+    Weights are initialised as in Spike-driven Transformer. Convolution and linear weights have a
+    normal distribution with standard deviation 0.02, truncated at two standard deviations; biases
+    are zero; BatchNorm has scale one and shift zero. The distribution matters little, because
+    BatchNorm follows.
 
     Args:
         model: Sizes of the network.
@@ -102,16 +103,17 @@ class SAFormer(nn.Module):
         self.recompute_blocks = memory.recompute is Recompute.blocks
         self.keeper = SpikeKeeper(self) if memory.spikes is SpikeStore.bit else None
         if memory.recompute is not Recompute.none:
-            inside = set(self.blocks.modules()) if self.recompute_blocks else set()
+            in_blocks = set(self.blocks.modules()) if self.recompute_blocks else set()
             for module in self.modules():
-                if isinstance(module, Layers | AttentionBranch) and module not in inside:
+                if isinstance(module, Layers | AttentionBranch) and module not in in_blocks:
                     module.recompute = True
 
     def encode(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W], or event frames [B, T, C, H, W], to [T, B, C, H, W].
+        """Map images [B, C, H, W] or event frames [B, T, C, H, W] to [T, B, C, H, W].
 
-        Images are repeated, or give a spike at each step with the probability of their pixel in
-        0..1, independently: rate coding, as `snntorch.spikegen.rate` has it.
+        With direct encoding, images are repeated. With rate coding, each pixel value in 0..1 is the
+        probability of a spike, drawn at each timestep independently, as by
+        `snntorch.spikegen.rate`.
 
         Raises:
             ValueError: The network was built for an input of another shape.
@@ -131,14 +133,14 @@ class SAFormer(nn.Module):
         return x.transpose(0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] or event frames [B, T, C, H, W] to logits [T, B, K]."""
+        """Map images [B, C, H, W] or event frames [B, T, C, H, W] to logits [T, B, K]."""
         # In a compiled network, the compiler chooses what to keep.
         learns = self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling()
         with self.keeper.keeping() if self.keeper and learns else nullcontext():
             x = self.stem(self.encode(x))
             for block in self.blocks:
-                again = self.recompute_blocks and learns
-                x = recomputed(block, x, [block]) if again else block(x)
+                recompute = self.recompute_blocks and learns
+                x = recomputed(block, x, [block]) if recompute else block(x)
             logits: Tensor = self.head(self.head_lif(x.mean((3, 4))))
         return logits
 

@@ -1,1 +1,1 @@
-"""Attention of a block: SASA, the rivals' and the controls, under one interface."""
+"""Attention of a block: SASA, the rivals' attentions and controls, with one interface."""

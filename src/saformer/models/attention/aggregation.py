@@ -18,7 +18,7 @@ class SpikeAggregation(nn.Module):
 
     Args:
         dim: Axis that is aggregated, `CHANNELS` or `TOKENS`.
-        length: Its size, the largest value a sum can take.
+        length: Size of this axis, which is the largest possible sum.
         config: Operator and threshold.
         neuron: Settings of the mask neuron SN.
     """
@@ -39,6 +39,6 @@ class SpikeAggregation(nn.Module):
         )
 
     def forward(self, w: Tensor) -> Tensor:
-        """Spikes [T, B, h, d, N] to a mask of spikes, of size one along `dim`."""
+        """Map spikes [T, B, h, d, N] to a mask of spikes with size one along `dim`."""
         mask: Tensor = self.lif(self.reduce(w, self.dim) * self.scale)
         return mask

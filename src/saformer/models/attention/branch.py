@@ -1,4 +1,4 @@
-"""What all attentions with projections share: neurons at the ends, DWC, output projection.
+"""The parts that all attentions with projections share: end neurons, DWC, output projection.
 
 T timesteps, B batch, D width, h heads, d = D/h, H W height and width, N = H*W tokens.
 """
@@ -17,13 +17,14 @@ from saformer.models.settings import DWCPlace, Residual
 class AttentionBranch(nn.Module, ABC):
     """Attention branch of a block: [T, B, D, H, W] -> [T, B, D, H, W], without the residual.
 
-    A subclass says how spikes attend, y = attend(x); then comes the output projection, BN(W_o y).
-    The depthwise convolution (DWC) sits beside it, y' = SN(y + BN(DW(u))) with u the spikes that
-    the attention gates or mixes, or in series after the projection, BN(DW(SN(BN(W_o y)))).
+    A subclass defines the attention, y = attend(x); the output projection BN(W_o y) follows. The
+    depthwise convolution (DWC) is parallel to the attention, y' = SN(y + BN(DW(u))), where u are
+    the spikes that the attention gates or mixes, or it is in series after the projection,
+    BN(DW(SN(BN(W_o y)))).
 
     Args:
         spec: Sizes and settings of the block.
-        **options: Arguments of `build` that are of a subclass alone.
+        **options: Additional arguments of `build` in a subclass.
     """
 
     recompute = False  # same meaning as in `Layers`
@@ -56,29 +57,29 @@ class AttentionBranch(nn.Module, ABC):
 
     @abstractmethod
     def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Spikes [T, B, D, H, W] to what attention makes of them, and to the DWC's input u."""
+        """Map spikes [T, B, D, H, W] to the output of the attention, and to the DWC's input u."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The stream [T, B, D, H, W] to what is added to it, of the same shape."""
+        """Map the stream [T, B, D, H, W] to the branch that is added to it, of the same shape."""
         y, u = self.attend(self.lif_in(x))
         if self.dwc_parallel is not None and self.lif_parallel is not None:
             y = self.lif_parallel(y + self.dwc_parallel(u))
-        behind = [self.proj, *(self.dwc_series or ()), self.lif_out]
-        return in_turn(behind, y, self.recompute and self.training)
+        last_layers = [self.proj, *(self.dwc_series or ()), self.lif_out]
+        return in_turn(last_layers, y, self.recompute and self.training)
 
     def heads(self, x: Tensor) -> Tensor:
-        """[T, B, D, H, W] -> [T, B, h, d, N], a view."""
+        """Split heads: [T, B, D, H, W] -> [T, B, h, d, N], a view."""
         x = x.flatten(3).unflatten(2, (self.num_heads, -1))
         return x
 
 
 def join_heads(y: Tensor, like: Tensor) -> Tensor:
-    """[T, B, h, d, N] -> [T, B, D, H, W], as `like` has it."""
+    """Join heads: [T, B, h, d, N] -> [T, B, D, H, W], with H and W of `like`."""
     y = y.flatten(2, 3).unflatten(3, like.shape[3:])
     return y
 
 
 def projection(spec: BlockSpec) -> Layers:
-    """Query, key or value: SN(BN(W x))."""
+    """Build the layers of query, key or value: SN(BN(W x))."""
     weights = ConvBN(spec.dim, spec.dim, 1, bias=spec.attention.qkv_bias)
     return Layers(weights, build_neuron(spec.neuron))

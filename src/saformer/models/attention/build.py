@@ -1,7 +1,7 @@
-"""Attention of a block: SASA, the rivals' and the controls, under one interface.
+"""Attention of a block: SASA, the rivals' attentions and controls, with one interface.
 
-A branch maps [T, B, D, H, W] to [T, B, D, H, W] and leaves the residual to the block. With the
-membrane residual it starts with a neuron, with the SEW residual it ends with one.
+A branch maps [T, B, D, H, W] to [T, B, D, H, W]; the block adds the residual. With the membrane
+residual, a branch starts with a neuron; with the SEW residual, it ends with one.
 """
 
 from dataclasses import replace
@@ -28,11 +28,11 @@ from saformer.plugins import locate, require_options
 
 
 def build_attention(spec: BlockSpec) -> nn.Module | None:
-    """The branch that `spec.attention.name` names; `identity` is none at all.
+    """Build the branch that `spec.attention.name` names; None for `identity`.
 
     Raises:
-        SettingError: The DWC is beside or behind an attention that has no projection, or a branch
-            of your own cannot be built.
+        SettingError: `model.dwc.place` needs a projection, which the attention does not have, or a
+            branch of your own cannot be built.
     """
     name = spec.attention.name
     if name is AttentionName.sdsa:
@@ -50,7 +50,7 @@ def build_attention(spec: BlockSpec) -> nn.Module | None:
 
 
 def _as_sasa(config: AttentionConfig) -> AttentionConfig:
-    """QKFormer's token and channel attention are readings of SASA: q makes the mask, k is gated."""
+    """Express QKFormer's token or channel attention as SASA: q makes the mask, which gates k."""
     if config.name is AttentionName.sasa:
         return config
     by_token = config.name is AttentionName.qkta
@@ -59,26 +59,27 @@ def _as_sasa(config: AttentionConfig) -> AttentionConfig:
 
 
 def _custom(spec: BlockSpec) -> nn.Module:
-    """The class of the user's own that `attention.branch` names."""
+    """Build the branch of the user's own class, which `attention.branch` names."""
 
-    def fits(found: Any) -> bool:
-        return isinstance(found, type) and issubclass(found, nn.Module) and not isabstract(found)
+    def fits(candidate: Any) -> bool:
+        is_module = isinstance(candidate, type) and issubclass(candidate, nn.Module)
+        return is_module and not isabstract(candidate)
 
     name = str(spec.attention.branch)
     expected = "a subclass of AttentionBranch (with build and attend) or of nn.Module"
-    found = locate("attention.branch", name, fits, expected)
-    ours = issubclass(found, AttentionBranch)
-    if not ours:
+    branch_class = locate("attention.branch", name, fits, expected)
+    has_projection = issubclass(branch_class, AttentionBranch)
+    if not has_projection:
         _require_no_dwc(spec, f"attention.branch={name}, which is no AttentionBranch")
-    method = "build" if ours else "__init__"
+    method = "build" if has_projection else "__init__"
     options = spec.attention.options
-    require_options("attention.options", found, method, {"spec": spec}, options)
-    built: nn.Module = found(spec=spec, **options)
-    return built
+    require_options("attention.options", branch_class, method, {"spec": spec}, options)
+    branch: nn.Module = branch_class(spec=spec, **options)
+    return branch
 
 
 def _require_no_dwc(spec: BlockSpec, why: str) -> None:
-    """Refuse a DWC beside or behind the projection of an attention that has none."""
+    """Refuse a place of the DWC that needs a projection, for an attention without one."""
     place = spec.model.dwc.place
     ok = place in (DWCPlace.none, DWCPlace.mlp)
     require(ok, "model.dwc.place", f"be none or mlp with {why}", place)

@@ -1,7 +1,7 @@
-"""Controls without attention: a local mixer of tokens takes its place.
+"""Controls without attention: a local mixer of tokens replaces it.
 
 Sources: PoolFormer (arXiv 2111.11418) for pooling; Max-Former (arXiv 2505.18608) for a depthwise
-convolution in a spiking block, and for the neuron before and the BatchNorm behind it.
+convolution in a spiking block, and for the neuron before it and the BatchNorm after it.
 
 D width.
 """
@@ -15,7 +15,7 @@ from saformer.models.settings import Residual
 
 
 def dwconv(spec: BlockSpec) -> Layers:
-    """BN(DW(SN(x))), or SN(BN(DW(x))) with the SEW residual."""
+    """Build BN(DW(SN(x))), or SN(BN(DW(x))) with the SEW residual."""
     mixer = ConvBN(spec.dim, spec.dim, spec.attention.kernel_size, groups=spec.dim)
     if spec.model.residual is Residual.membrane:
         return Layers(build_neuron(spec.neuron), mixer)
@@ -23,10 +23,10 @@ def dwconv(spec: BlockSpec) -> Layers:
 
 
 def pooling(spec: BlockSpec) -> Layers:
-    """The same with an average of the k x k neighbours, zeros beyond the border, for DW.
+    """Build the same, but with an average of the k x k neighbours (zeros beyond the border) as DW.
 
-    As a convolution, so that its additions are counted. PoolFormer takes the input off again,
-    against the residual; here BatchNorm stands between the two.
+    It is a convolution, so that its additions are counted. PoolFormer subtracts the input from the
+    average, because the residual adds it; we do not, because BatchNorm is between the two.
     """
     branch = dwconv(spec)
     (mixer,) = (layer for layer in branch if isinstance(layer, ConvBN))

@@ -1,8 +1,8 @@
 """Spike Aggregation Self-Attention (SASA): a binary mask from query and key gates spikes.
 
 Source: SAFormer (arXiv 2412.13553), abstract: attention weights are computed "using only the spike
-matrices query and key". The equations are not at hand: what follows is our reading, a family of
-which every axis is a setting. docs/model.md writes the equations out and says what is known.
+matrices query and key". We do not have its equations. The code is our reading, a family of variants
+whose choices are settings. docs/model.md gives their equations and says what is known.
 
 T timesteps, B batch, D width, h heads, d = D/h, H W height and width, N = H*W tokens.
 """
@@ -20,8 +20,8 @@ from saformer.models.spike_ops import SpikeMask
 class SASA(AttentionBranch):
     """q = SN(BN(W_q x)), k = SN(BN(W_k x)); w is q*k, q or k; SN(aggregate(w)) gates k, q or x.
 
-    A projection that nothing reads is not built. With weights "none" every gate is open, the
-    control for what the mask contributes. The DWC's input is k.
+    A projection that nothing reads is not built. With weights "none", every gate is open: a control
+    that shows what the mask contributes. The DWC's input is k.
     """
 
     def build(self, spec: BlockSpec) -> None:

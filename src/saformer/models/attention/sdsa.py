@@ -1,7 +1,7 @@
 """Spike-Driven Self-Attention (SDSA): key and value make a mask over channels that gates the query.
 
-Source: Spike-driven Transformer (arXiv 2307.01694) as its code has it; its paper calls the gated
-spikes value, and those of the mask query and key.
+Source: the code of Spike-driven Transformer (arXiv 2307.01694). Its paper uses other names: there
+the gated spikes are the value, and the mask comes from query and key.
 
 T timesteps, B batch, D width, h heads, d = D/h, H W height and width, N = H*W tokens.
 """

@@ -1,4 +1,4 @@
-"""Settings of the attention of a block; like `saformer.models.settings` without torch."""
+"""Settings of the attention of a block; like `saformer.models.settings`, it imports no torch."""
 
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -24,7 +24,7 @@ class AttentionName(str, Enum):
 
 
 class ProductOrder(str, Enum):
-    """Which product SSA takes first, (Q K^T) V or Q (K^T V): cost differs, the result does not."""
+    """Which product SSA computes first, (Q K^T) V or Q (K^T V): only the cost differs."""
 
     qk_first = "qk_first"
     kv_first = "kv_first"
@@ -88,18 +88,18 @@ READ_BY = {
 class AttentionConfig:
     """What mixes the tokens of a block: SASA, a rival's attention, or a control.
 
-    SASA's equations are not at hand; its fields are the axes of our reading (docs/model.md). A
-    field that the chosen attention does not read must be left at its default.
+    We do not have SASA's equations; its fields are the choices of our reading (docs/model.md). A
+    field that the chosen attention does not read must stay at its default.
     """
 
     name: AttentionName = AttentionName.sasa
-    """Which one."""
+    """Which attention or control."""
     weights: WeightSource = WeightSource.qk
     """SASA: spikes that the mask is computed from."""
     aggregate: Aggregate = Aggregate.tokens
     """SASA: axis that is summed over."""
     operator: Operator = Operator.sum
-    """SASA: how it is aggregated."""
+    """SASA: how spikes are aggregated along this axis."""
     apply_to: ApplyTo = ApplyTo.k
     """SASA: spikes that the mask gates."""
     threshold: Threshold = Threshold.fixed
@@ -113,28 +113,28 @@ class AttentionConfig:
     order: ProductOrder = ProductOrder.qk_first
     """SSA: which of its two products comes first."""
     batch_leak: bool = False
-    """SSA: QKFormer's published defect, an output neuron that runs over the batch as over time."""
+    """SSA: repeat a defect of QKFormer's code, whose output neuron treats the batch as time."""
     erode: bool = False
-    """SDSA: 3x3 max-pooling of its spikes, as the original has for CIFAR10-DVS."""
+    """SDSA: 3x3 max-pooling of its spikes, as in the original code for CIFAR10-DVS."""
     kernel_size: int = field(default=3, metadata=at_least(1, most=255))
     """Pooling and dwconv: odd side of the kernel."""
     branch: str | None = None
     """Custom: dotted name of a class of your own (docs/extend.md)."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Custom: arguments of `branch`, beyond those that every branch is given."""
+    """Custom: arguments of `branch`, besides those that every branch gets."""
 
     def __post_init__(self) -> None:
         require_ranges(self, "attention")
         custom = self.name is AttentionName.custom
         rule = "be module.Class with attention.name=custom"
         require(not custom or self.branch is not None, "attention.branch", rule, "null")
-        for unread in fields(self):
-            name, value = unread.name, getattr(self, unread.name)
-            default = {} if name == "options" else unread.default
+        for setting in fields(self):
+            name, value = setting.name, getattr(self, setting.name)
+            default = {} if name == "options" else setting.default
             ok = custom or value == default or self.name in READ_BY.get(name, (self.name,))
-            kept = default.value if isinstance(default, Enum) else default
-            kept = "null" if kept is None else kept
-            rule = f"stay {kept} with attention.name={self.name.value}, which does not read it"
+            typed = default.value if isinstance(default, Enum) else default
+            typed = "null" if typed is None else typed
+            rule = f"stay {typed} with attention.name={self.name.value}, which does not read it"
             require(ok, f"attention.{name}", rule, value)
         value = self.v_threshold
         if self.threshold is Threshold.fraction:

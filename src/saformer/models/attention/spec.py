@@ -1,4 +1,4 @@
-"""What a block and its attention are built from."""
+"""The sizes and settings from which a block and its attention are built."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,7 @@
 """Spiking Self-Attention (SSA): query, key and value, multiplied without a softmax.
 
-Source: Spikformer (arXiv 2209.15425), section 3.3; Spikingformer (arXiv 2304.11954) has it behind a
-neuron, QKFormer (arXiv 2403.16552) in its last stage.
+Source: Spikformer (arXiv 2209.15425), section 3.3. Spikingformer (arXiv 2304.11954) puts a neuron
+before it, and QKFormer (arXiv 2403.16552) uses it in its last stage.
 
 T timesteps, B batch, D width, h heads, d = D/h, H W height and width, N = H*W tokens.
 """
@@ -21,8 +21,8 @@ from saformer.models.spike_ops import SpikeMatMul
 class SSA(AttentionBranch):
     """y = SN(s Q K^T V) for every head; the DWC's input is v.
 
-    Named `random`, it is the control for what learning to attend contributes: query and key are
-    projected by weights that stay as the seed drew them, and only value and output are learned.
+    With the name `random`, it is a control that shows what learned attention contributes: the
+    weights of query and key stay at their random initial values; value and output are learned.
     """
 
     def __init__(self, spec: BlockSpec) -> None:
@@ -55,9 +55,9 @@ class SSA(AttentionBranch):
 
 
 class OverBatch(nn.Module):
-    """Run a neuron over [T*B] as though all of it were time, as QKFormer's code does.
+    """Run a neuron over [T*B] as if all of it were time, as QKFormer's code does.
 
-    What an image gives then depends on the images before it in its batch.
+    So the output for an image depends on the images before it in its batch.
     """
 
     def __init__(self, lif: nn.Module) -> None:
