@@ -46,7 +46,10 @@ WRONG = [
         "It comes with: pip install hydra-joblib-launcher",
     ),
     *(
-        (word, "a group takes the name of an option, as in logger=none, not null and no number")
+        (
+            word,
+            "a group takes the name of an option, as in logger=none, not null and not a number",
+        )
         for word in ("callbacks=null", "experiment=null", "model=3", "logger=false")
     ),
     ("+dataset=digits", "dataset is chosen already: type dataset=OPTION without the +"),
@@ -113,27 +116,27 @@ WRONG = [
     ),
     (
         "trainer.max_epochs=3",
-        "trainer.max_epochs must be epochs, by which the learning rate goes: type epochs=3, not 3",
+        "trainer.max_epochs must be epochs, which the learning rate follows: type epochs=3, not 3",
     ),
     (
         "+trainer.max_steps=5",
         "trainer.max_steps must be left out, since a run ends with a whole epoch: type epochs=N, "
-        "+trainer.limit_train_batches=N for short ones, not 5",
+        "or +trainer.limit_train_batches=N for short epochs, not 5",
     ),
     (
         "+trainer.check_val_every_n_epoch=null",
-        "trainer.check_val_every_n_epoch must be a number of epochs, by which results are told, "
-        "not null",
+        "trainer.check_val_every_n_epoch must be a number of epochs, by which results are "
+        "reported, not null",
     ),
     (
         "+trainer.val_check_interval='00:00:10:00'",
         "trainer.val_check_interval must be a share of an epoch or a number of batches, by which "
-        "results are told, not 00:00:10:00",
+        "results are reported, not 00:00:10:00",
     ),
     (
         "+trainer.max_time=00:01:00:00",
         "trainer.max_time must be left out, since a run ends with a whole epoch: type epochs=N; "
-        "one that is stopped goes on when started again, not 00:01:00:00",
+        "a stopped run resumes when it is started again, not 00:01:00:00",
     ),
     ("model.dwc.kernel_size=4", "model.dwc.kernel_size must be odd and positive, not 4"),
     ("dataset.split_seed=-1", "dataset.split_seed must be 0 or more, not -1"),
@@ -167,7 +170,7 @@ WRONG = [
     ("model.dim=20", "model.dim must be divisible by 8 (the stem's first width), not 20"),
     ("model.patch_size=16", "dataset.image_size must be divisible by model.patch_size=16, not 8"),
     # Words that Hydra's grammar cannot read.
-    ("timesteps=1,2", "timesteps=1,2 is several values: add -m to run them one after the other"),
+    ("timesteps=1,2", "timesteps=1,2 has several values: add -m to run them one after the other"),
     ("dataset", "'dataset' is not an override: type dataset=VALUE, or quote a value with spaces"),
     (
         "ckpt_path=a/epoch=1-step=16.ckpt",

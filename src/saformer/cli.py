@@ -1,10 +1,10 @@
-"""Entry points: `saformer COMMAND`, and a function for each, its alias `saformer-COMMAND`.
+"""Entry points: `saformer COMMAND` and its alias `saformer-COMMAND`, one function for each command.
 
-Hydra composes what train, eval and energy do, and `saformer.runs.experiment` does it.
+For train, eval and energy, Hydra composes the configuration and `saformer.runs.experiment` does the
+work.
 
-Nothing is imported here that imports torch: help, `--cfg job` and tab completion must be instant.
-Whatever the user got wrong is answered in one line with exit code 2; our own faults keep their
-traceback.
+Imports at the top do not load torch, because help, `--cfg job` and tab completion must be instant.
+A mistake of the user gives one line and exit code 2; our own bugs keep their traceback.
 """
 
 import atexit
@@ -83,35 +83,35 @@ def energy() -> None:
 
 
 def data() -> None:
-    """Get and look at datasets: `saformer-data list|fetch|check|build [DATASET ...]`."""
+    """Download and check datasets: `saformer-data list|fetch|check|build [DATASET ...]`."""
     from saformer.commands.data import run
 
     _call(run)
 
 
 def table() -> None:
-    """Tables from run folders: `saformer-table TABLE ... [setting=value] [--run]`."""
+    """Make tables from run folders: `saformer-table TABLE ... [setting=value] [--run]`."""
     from saformer.commands.table import run
 
     _call(run)
 
 
 def plot() -> None:
-    """Figures from run folders: `saformer-plot WHAT TABLE|RUN ... [setting=value]`."""
+    """Draw figures from run folders: `saformer-plot WHAT TABLE|RUN ... [setting=value]`."""
     from saformer.commands.plot import run
 
     _call(run)
 
 
 def import_checkpoint() -> None:
-    """A checkpoint of ours from a rival's own: `saformer-import CHECKPOINT OUT model=...`."""
+    """Convert a checkpoint of a rival: `saformer-import CHECKPOINT OUT model=...`."""
     from saformer.commands.import_checkpoint import run
 
     _call(run)
 
 
 def export() -> None:
-    """A checkpoint as files for deployment: `saformer-export RUN OUT`."""
+    """Export a checkpoint for deployment: `saformer-export RUN OUT`."""
     from saformer.commands.export import run
 
     _call(run)
@@ -130,12 +130,12 @@ COMMANDS: dict[str, Callable[[], None]] = {
 
 
 def main() -> None:
-    """Any of the commands: `saformer COMMAND ...`, which is `saformer-COMMAND ...`."""
+    """Run a command: `saformer COMMAND ...` is the same as `saformer-COMMAND ...`."""
     name, *words = sys.argv[1:] or ["--help"]
     if name == "--version":
         print(f"saformer {__version__}")
     elif name in ("--help", "-h"):
-        print("usage: saformer COMMAND [...], of which COMMAND --help says more\n")
+        print("usage: saformer COMMAND [...]; for help: saformer COMMAND --help\n")
         for command in COMMANDS.values():
             print(f"  {command.__doc__}".replace("`saformer-", "`saformer "))
         print("\nRUN is the folder of a run, a checkpoint, or latest.")
@@ -176,21 +176,21 @@ def _train_in(folder: Path, composed: DictConfig) -> float | tuple[float, ...]:
 
 
 def _evaluate(composed: DictConfig) -> float:
-    found = _checkpoint(composed)
+    config, checkpoint = _checkpoint(composed)
     from saformer.runs import experiment
 
-    return experiment.evaluate(*found)
+    return experiment.evaluate(config, checkpoint)
 
 
 def _energy(composed: DictConfig) -> float:
-    found = _checkpoint(composed)
+    config, checkpoint = _checkpoint(composed)
     from saformer.runs import experiment
 
-    return experiment.report_energy(*found)
+    return experiment.report_energy(config, checkpoint)
 
 
 def _checkpoint(composed: DictConfig) -> tuple[Config, dict[str, Any]]:
-    """The checkpoint that was named, and the settings it was trained with, as changed."""
+    """Load the named checkpoint, and its settings with the typed changes."""
     if not composed.ckpt_path:
         raise SettingError(
             "ckpt_path is not set: type ckpt_path=RUN, the folder of a run, a checkpoint, or latest"
@@ -214,7 +214,7 @@ def _run(config_name: str, task: Callable[[DictConfig], float | tuple[float, ...
         _stop(error)
     let_help_be_lazy()
     if "${" in (here := os.getcwd()):  # Hydra would resolve it and work in another folder
-        _stop(SettingError(f"{here}: a folder with ${{ in its name cannot be worked in: rename it"))
+        _stop(SettingError(f"{here}: cannot work in a folder with ${{ in its name: rename it"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and we word them
     # Hydra's parser stops reading overrides at a flag: `seed=1 -m timesteps=1,2` would be refused.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
@@ -258,10 +258,10 @@ def _run(config_name: str, task: Callable[[DictConfig], float | tuple[float, ...
 
 
 def _with_checkpoint(config_name: str, words: list[str]) -> list[str]:
-    """Words in which a checkpoint that comes first, or is `latest`, is an override of ckpt_path.
+    """Turn a checkpoint that is the first word, or `latest`, into an override of ckpt_path.
 
     Raises:
-        SettingError: A job asks for `latest`: of its processes and starts each may find another.
+        SettingError: A job asks for `latest`, but its processes and restarts may find other runs.
         CheckpointError: No run has a checkpoint.
     """
     first = words[0] if words and config_name != "train" else ""
@@ -269,18 +269,18 @@ def _with_checkpoint(config_name: str, words: list[str]) -> list[str]:
         words = [f"ckpt_path={override(first)}", *words[1:]]
     asked = f"ckpt_path={LATEST}"
     if asked in words and not Path(LATEST).exists():
-        rule = "name a run in a job, whose processes and starts may each find another one"
+        rule = "name a run in a job, since its processes and restarts may find other runs"
         require(not cluster.in_job(), "ckpt_path", rule, LATEST)
-        named = f"ckpt_path={override(str(latest_run()))}"
-        words = [named if word == asked else word for word in words]
+        latest = f"ckpt_path={override(str(latest_run()))}"
+        words = [latest if word == asked else word for word in words]
     return words
 
 
 def _leave_nothing(folder: Path) -> None:
-    """Remove the folder of a run that was refused before it began; Hydra makes it before we see it.
+    """Remove the folder of a run that we refused; Hydra made it before we checked the settings.
 
-    Only one that has its name from us and holds nothing but its settings and a log: not that of
-    another start, whose lock is there.
+    Remove it only if we chose its name and it holds only its settings and a log. If another start
+    uses the folder, it also holds a lock, and it stays.
     """
     try:
         ours_by_name = folder.name == cluster.run_id()
@@ -288,10 +288,10 @@ def _leave_nothing(folder: Path) -> None:
         return
     if not ours_by_name:
         return
-    ours = {folder / ".hydra" / f"{name}.yaml" for name in ("config", "hydra", "overrides")}
-    ours.add(folder / "train.log")
+    expected = {folder / ".hydra" / f"{name}.yaml" for name in ("config", "hydra", "overrides")}
+    expected.add(folder / "train.log")
     files = {path for path in folder.rglob("*") if not path.is_dir()}
-    if not files <= ours:
+    if not files <= expected:
         return
     cluster.close_log_files()
     with suppress(OSError):  # the folders above may contain other things
@@ -302,15 +302,15 @@ def _leave_nothing(folder: Path) -> None:
 
 
 def _speak_in_any_locale() -> None:
-    """Print "?" for what the terminal cannot show, rather than fail at the end of a run."""
+    """Print "?" for characters that the terminal cannot show, instead of failing after a run."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 
 
 def _keep_compiled() -> None:
-    """Keep what torch.compile makes in the user's cache, so that the next run starts fast.
+    """Keep compiled kernels in the user's cache folder, so that the next run starts fast.
 
-    PyTorch's own place is the temporary folder, which a restart or the end of a job clears.
+    By default PyTorch uses the temporary folder, which a restart or the end of a job clears.
     """
     try:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -322,7 +322,7 @@ def _keep_compiled() -> None:
 
 
 def _was_told(failure: BaseException, sweep: Multirun) -> bool:
-    """Whether a failure is that of a job, here or on a node, that the report has named."""
+    """Whether the report has already named this failure of a job, here or on a node."""
     if isinstance(failure, KeyboardInterrupt):
         return False
     words = in_one_line(failure) or f"{type(failure).__name__}: {failure}"
@@ -330,7 +330,7 @@ def _was_told(failure: BaseException, sweep: Multirun) -> bool:
 
 
 def _call(command: Callable[[list[str]], int]) -> NoReturn:
-    """Carry out a command line that is not Hydra's, and exit with its code."""
+    """Run a command that does not use Hydra, and exit with its code."""
     _speak_in_any_locale()
     try:
         code = command([at_home(word) for word in sys.argv[1:]])
@@ -340,7 +340,7 @@ def _call(command: Callable[[list[str]], int]) -> NoReturn:
 
 
 def _stop(error: BaseException) -> NoReturn:
-    """Exit with one line for what the user can mend; raise what is our own fault."""
+    """Exit with one line for an error that the user can fix; raise one that is our bug."""
     message = in_one_line(error)
     if message is None:
         raise error
@@ -364,7 +364,7 @@ def _be_deaf() -> None:
 
 
 def in_one_line(error: BaseException) -> str | None:
-    """What the user can mend, in printable words; None for what is our own fault."""
+    """The message of an error that the user can fix, in one line; None if it is our bug."""
     words = _in_words(error)
     return None if words is None else lines(words)
 
@@ -381,7 +381,7 @@ def _in_words(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in NO_PLACE:
         return (
             f"cannot write {error.filename or 'the run'}: {error.strerror}. Make room, or choose "
-            "another folder (of a training with hydra.run.dir=...)"
+            "another folder (for a training: hydra.run.dir=...)"
         )
     return None
 

@@ -1,4 +1,4 @@
-"""Networks by the name of their preset, in the words of the command line."""
+"""Create networks by the name of a preset, with settings as on the command line."""
 
 from dataclasses import fields
 from fnmatch import fnmatchcase
@@ -22,7 +22,7 @@ def list_models(pattern: str = "*") -> list[str]:
     """Names that `create_model` knows, in alphabetical order: the package's and your own.
 
     Args:
-        pattern: Only names of this form, as `saformer_*` or `*events`.
+        pattern: Only names that match it, for example `saformer_*` or `*events`.
     """
     return [name for name in options("model") if fnmatchcase(name, pattern)]
 
@@ -36,35 +36,37 @@ def create_model(
     image_size: int | None = None,
     **overrides: Any,
 ) -> SAFormer:
-    """A network with random weights: images [B, C, H, W] or frames [B, T, C, H, W] to [T, B, K].
+    """Create a network, from images [B, C, H, W] or frames [B, T, C, H, W] to logits [T, B, K].
+
+    Its weights are random.
 
         >>> create_model("saformer_4_384", depth=2, attention="ssa", **{"model.dwc.place": "none"})
 
     Args:
-        name: A preset, as `list_models` has them.
+        name: A preset that `list_models` names.
         num_classes: Classes K.
         timesteps: Timesteps T.
-        in_channels: Channels C of the input; by default those that the preset is for.
-        image_size: Side of the input in pixels; by default the one that the preset is for.
+        in_channels: Channels C of the input; by default those of the preset.
+        image_size: Side of the input in pixels; by default that of the preset.
         overrides: Options and settings as on the command line: a group (`attention="ssa"`,
             `neuron="plif"`, `ablation="no_dwc"`), a setting of the model (`depth=2`), or any dotted
             name (`**{"neuron.tau": 1.5}`).
 
     Raises:
-        SettingError: A name is unknown, or a value out of range.
+        SettingError: A name is unknown, or a value is out of range.
     """
-    known = list_models()
-    if name not in known:
-        hint = suggest(name, known) or " saformer.list_models() names all."
+    presets = list_models()
+    if name not in presets:
+        hint = suggest(name, presets) or " saformer.list_models() lists all."
         raise SettingError(f"there is no model '{name}'.{hint}")
     changes = [_override(key, value) for key, value in overrides.items()]
     base = ["dataset=cifar10", "augment=none", f"model={name}", f"timesteps={timesteps}"]
     config = compose([*base, *changes])
-    usual = config.model
+    preset = config.model
     config.dataset.update(
         num_classes=num_classes,
-        in_channels=usual.in_channels if in_channels is None else in_channels,
-        image_size=usual.image_size if image_size is None else image_size,
+        in_channels=preset.in_channels if in_channels is None else in_channels,
+        image_size=preset.image_size if image_size is None else image_size,
         mean=[0.0],  # create_model does not normalise its input
         std=[1.0],
     )
@@ -72,7 +74,7 @@ def create_model(
 
 
 def build_backbone(config: Config) -> SAFormer:
-    """The network of a configuration."""
+    """Build the network of a configuration."""
     return SAFormer(
         config.model,
         config.attention,
@@ -86,14 +88,14 @@ def build_backbone(config: Config) -> SAFormer:
 
 
 def _override(key: str, value: Any) -> str:
-    """A keyword argument as it is typed on the command line."""
-    of_model = [each.name for each in fields(ModelConfig) if each.name != "name"]
+    """Write a keyword argument as a user types it on the command line."""
+    of_model = [setting.name for setting in fields(ModelConfig) if setting.name != "name"]
     if key.startswith("dataset."):
-        known = "num_classes, in_channels and image_size are arguments of their own"
-        raise SettingError(f"create_model has no data and knows no '{key}': {known}")
+        fix = "for the input, pass num_classes, in_channels or image_size"
+        raise SettingError(f"create_model uses no data, so it has no setting '{key}': {fix}")
     if key in of_model:
         key = f"model.{key}"
     elif key not in GROUPS and "." not in key:
         hint = suggest(key, [*of_model, *GROUPS, *setting_names()])
-        raise SettingError(f"create_model knows no '{key}'.{hint}")
+        raise SettingError(f"create_model has no setting '{key}'.{hint}")
     return f"{key}={override(value)}"

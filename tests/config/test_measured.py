@@ -79,7 +79,7 @@ OTHER = ("dataset.num_classes=5", "objective=[val/top5]")
         (
             (STOP, "+trainer.limit_val_batches=0"),
             "trainer.limit_val_batches must not be 0 with callbacks.early_stopping, "
-            "which looks at val/top1, not 0",
+            "which monitors val/top1, not 0",
         ),
         (
             (
@@ -119,8 +119,8 @@ def test_taken(compose, words):
     [
         (
             ("sweep=optuna", "objective=[val/top1,energy/total_mJ]"),
-            "hydra.sweeper.direction must be of 2, as many as "
-            "objective=[val/top1,energy/total_mJ] has, not [maximize]",
+            "hydra.sweeper.direction must have 2 values, as many as "
+            "objective=[val/top1,energy/total_mJ], not [maximize]",
         ),
         (
             ("sweep=optuna", "objective=[val/loss]"),

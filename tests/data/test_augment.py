@@ -370,7 +370,7 @@ def test_a_flip_that_changes_the_label_is_refused(compose, dataset):
     rule = f"augment.hflip must be 0 for {dataset}, where a mirrored image is of another class"
     with pytest.raises(SettingError) as error:
         compose(f"dataset={dataset}", "augment.hflip=0.5")
-    assert str(error.value) == f"{rule} (dataset.flippable=true lets it pass), not 0.5"
+    assert str(error.value) == f"{rule} (dataset.flippable=true allows it), not 0.5"
     flags = ("augment.hflip=0.5", "dataset.flippable=true")
     assert compose(f"dataset={dataset}", *flags).augment.hflip == 0.5
 

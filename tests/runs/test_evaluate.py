@@ -121,7 +121,7 @@ def test_evaluation_refuses_what_it_does_not_read(run, cli, word):
     key = word.partition("=")[0]
     assert (code, err) == (
         2,
-        f"error: {key} has no effect on what is trained already: leave it out\n",
+        f"error: {key} has no effect on a trained model: leave it out\n",
     )
 
 

@@ -12,7 +12,7 @@ from resumable import SHORT
 from saformer.checkpoint import load_checkpoint
 
 QUICK = (*SHORT, "energy.enabled=false")
-ADVICE = "Make room, or choose another folder (of a training with hydra.run.dir=...)\n"
+ADVICE = "Make room, or choose another folder (for a training: hydra.run.dir=...)\n"
 
 
 @pytest.fixture

@@ -108,37 +108,40 @@ def test_names_count_epochs_as_results_do(cli):
     [
         (
             (f"+{CHECKPOINT}.save_top_k=3",),
-            f"{CHECKPOINT}.save_top_k=3 would write each of them over the one before, to "
+            f"{CHECKPOINT}.save_top_k=3 would write all of them to the same file "
             f"best.ckpt: type \"{CHECKPOINT}.filename='best-{{epoch}}'\"",
         ),
         (
             (f"+{CHECKPOINT}.save_top_k=-1", f"{CHECKPOINT}.filename='{{val/top1:.1f}}'"),
-            f"{CHECKPOINT}.save_top_k=-1 would write each of them over",
+            f"{CHECKPOINT}.save_top_k=-1 would write all of them to",
         ),
-        (("+callbacks.last.save_top_k=-1",), "callbacks.last.save_top_k=-1 would write each of"),
+        (("+callbacks.last.save_top_k=-1",), "callbacks.last.save_top_k=-1 would write all of"),
         (
             (f"{CHECKPOINT}.filename=last",),
-            "callbacks.last.filename=last is that of callbacks.checkpoint too",
+            "callbacks.last.filename=last is also that of callbacks.checkpoint",
         ),
         (
             (f"+callbacks.second={LIGHTNING},monitor:val/loss,filename:best}}",),
-            "callbacks.second.filename=best is that of callbacks.checkpoint too, which would write "
-            "over it: type callbacks.second.filename=second",
+            "callbacks.second.filename=best is also that of callbacks.checkpoint, which would "
+            "overwrite it: type callbacks.second.filename=second",
         ),
-        ((f"{CHECKPOINT}.filename=previous",), f"{CHECKPOINT}.filename=previous is where last"),
-        ((f"+{CHECKPOINT}.save_last=true",), f"{CHECKPOINT}.save_last=True would call the best"),
-        (("+callbacks.last.save_last=link",), "callbacks.last.save_last=link would call"),
+        ((f"{CHECKPOINT}.filename=previous",), f"{CHECKPOINT}.filename=previous is the name of"),
+        ((f"+{CHECKPOINT}.save_last=true",), f"{CHECKPOINT}.save_last=True would name the best"),
+        (("+callbacks.last.save_last=link",), "callbacks.last.save_last=link would name"),
         (
             (f"+callbacks.second={LIGHTNING},monitor:val/loss,save_weights_only:true}}",),
             "callbacks.second.save_weights_only=True would leave out what a test and a resume need",
         ),
-        ((f"+{CHECKPOINT}.save_on_exception=true",), "save_on_exception=True may write half an"),
+        ((f"+{CHECKPOINT}.save_on_exception=true",), "save_on_exception=True may save within an"),
         (
             (f"+{CHECKPOINT}.every_n_train_steps=5",),
-            "every_n_train_steps=5 may write half an epoch",
+            "every_n_train_steps=5 may save within an epoch",
         ),
-        ((f"+{CHECKPOINT}.save_on_train_epoch_end=false",), "would write half an epoch: leave it"),
-        ((f"+{CHECKPOINT}.auto_insert_metric_name=true",), "would write '=' into names: leave it"),
+        ((f"+{CHECKPOINT}.save_on_train_epoch_end=false",), "would save within an epoch: leave it"),
+        (
+            (f"+{CHECKPOINT}.auto_insert_metric_name=true",),
+            "would put '=' into file names: leave it",
+        ),
     ],
     ids=lambda words: words[0] if isinstance(words, tuple) else "",
 )

@@ -158,7 +158,7 @@ def test_a_full_disk_is_told_in_one_line(train):
     assert code == 2
     assert err.replace(f"{Path.cwd()}/", "") == (
         "error: cannot write run/results.json: No space left on device. Make room, "
-        "or choose another folder (of a training with hydra.run.dir=...)\n"
+        "or choose another folder (for a training: hydra.run.dir=...)\n"
     )
 
 
@@ -169,7 +169,7 @@ def test_outputs_that_cannot_be_written(train):
     assert code == 2
     assert err == (
         "error: cannot write file/run: Not a directory. Make room, "
-        "or choose another folder (of a training with hydra.run.dir=...)\n"
+        "or choose another folder (for a training: hydra.run.dir=...)\n"
     )
 
 

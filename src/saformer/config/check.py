@@ -1,4 +1,4 @@
-"""The one door between Hydra and the program: `check` gives a typed `Config`, or one error.
+"""The only way from Hydra into the program: `check` returns a typed `Config` or raises an error.
 
 Nothing here imports torch, so `--cfg job`, `--help` and tab completion answer at once.
 """
@@ -22,7 +22,7 @@ PLACES = ("data_dir", "dataset.root", "dataset.cache_dir", "ckpt_path")
 
 
 def check(composed: DictConfig) -> Config:
-    """Hold a composed configuration against the schema.
+    """Check a composed configuration against the schema, and return it typed.
 
     Raises:
         SettingError: A setting is unknown, has the wrong type, or is out of range.
@@ -52,7 +52,7 @@ def check(composed: DictConfig) -> Config:
 
 
 def literal(value: Any) -> Any:
-    """A value as OmegaConf takes it for itself: a folder may be called ${...}."""
+    """Escape a value so that OmegaConf does not resolve it: a folder may be named ${...}."""
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
@@ -66,14 +66,14 @@ def to_dict(config: Config) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     # Do not use OmegaConf: it would resolve a folder that is named ${...}.
     if isinstance(value, dict):
-        return {_plain(key): _plain(each) for key, each in value.items()}
+        return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(each) for each in value]
+        return [_plain(item) for item in value]
     return value.name if isinstance(value, Enum) else value
 
 
 def setting_names(schema: type = Config, prefix: str = "") -> list[str]:
-    """Dotted names of every setting in the schema."""
+    """Dotted names of all settings in the schema."""
     names = []
     for name, kind in get_type_hints(schema).items():
         names.append(prefix + name)
@@ -83,7 +83,7 @@ def setting_names(schema: type = Config, prefix: str = "") -> list[str]:
 
 
 def unknown_setting(name: str) -> str:
-    """The answer to a setting that does not exist, with the nearest one that does."""
+    """The error message for a setting that does not exist, with the nearest one that does."""
     if name == "paper":
         return "paper holds tables: type saformer-table NAME"
     return f"there is no setting '{name}'.{suggest(name, setting_names())}"

@@ -1,4 +1,4 @@
-"""Where the files of the configuration are: the package's conf/, and your own beside your work."""
+"""Find the files of the configuration: the package's conf/, and a conf/ in the current folder."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ def conf_dir() -> Path:
 
 
 def own_conf_dir() -> Path | None:
-    """The folder `conf` in the current one, with options of your own; not the package's."""
-    own = Path("conf").absolute()
-    return own if own.is_dir() and not own.samefile(conf_dir()) else None
+    """The folder `conf` in the current folder, with the user's own options; not the package's."""
+    folder = Path("conf").absolute()
+    return folder if folder.is_dir() and not folder.samefile(conf_dir()) else None
 
 
 def options(group: str) -> dict[str, Path]:
-    """The options of a group and their files, the package's and your own."""
+    """The options of a group and their files, from the package and from the user."""
     # If both folders have a name, the package's file is used, as in Hydra.
     folders = [own_conf_dir(), conf_dir()]
     paths = [path for folder in folders if folder for path in (folder / group).glob("*.yaml")]

@@ -1,7 +1,7 @@
-"""Metrics that a run measures, and the settings that watch one of them.
+"""Check that a run measures the metrics which its settings watch.
 
-Whatever will not be measured is refused before the training, which would else be lost. Imports no
-torch.
+A metric that a run will not measure is refused before the training, because the training would be
+lost otherwise. This module imports no torch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,49 +12,49 @@ from saformer.energy.settings import OF_COSTS, SCALARS, require_known
 from saformer.errors import SettingError, require
 
 COUNTED = ("energy/", "rate/", "neurons/")
-"""Groups of metrics that are there where energy is counted."""
+"""Groups of metrics that exist only if energy is counted."""
 
 BETTER = {"loss": "min", "top1": "max", "top5": "max", "mJ": "min"}
-"""What is better of metrics that end with these words; of others a user may want either."""
+"""Whether low or high is better for metrics with these last words; for others it is open."""
 
 
 def logged(config: Config) -> tuple[str, ...]:
-    """Metrics of every run: those of the training, and of its validation."""
+    """Metrics that every run logs in training and validation."""
     names = ("train/loss", "val/loss", "val/top1")
     return (*names, "val/top5") if config.dataset.num_classes > 5 else names
 
 
 def require_measured(config: Config) -> None:
-    """Refuse to train towards a metric that some epochs, or all, will not measure.
+    """Refuse settings that watch a metric which some or all epochs will not measure.
 
     Raises:
-        SettingError: `objective` or a callback's `monitor` or `mode` cannot be followed.
+        SettingError: `objective`, or the `monitor` or `mode` of a callback, cannot work.
     """
     for name in config.objective:
         _require_metric(config, "objective", name)
-    for key, node in config.callbacks.items():
-        if isinstance(node, dict) and node.get("monitor") is not None:
-            setting, name = f"callbacks.{key}", str(node["monitor"])
+    for key, callback in config.callbacks.items():
+        if isinstance(callback, dict) and callback.get("monitor") is not None:
+            setting, name = f"callbacks.{key}", str(callback["monitor"])
             _require_metric(config, f"{setting}.monitor", name)
-            if not _is_own(node):
-                best, mode = BETTER.get(_last_word(name)), node.get("mode", "min")
+            if not _is_own(callback):
+                best, mode = BETTER.get(_last_word(name)), callback.get("mode", "min")
                 rule = f"be {best} for {setting}.monitor={name}"
                 require(best in (None, mode), f"{setting}.mode", rule, mode)
-            if str(node.get("_target_")).endswith("EarlyStopping"):
-                _require_in_time(config, setting, node)
+            if str(callback.get("_target_")).endswith("EarlyStopping"):
+                _require_in_time(config, setting, callback)
 
 
 def require_directions(objective: Sequence[str], directions: Sequence[str]) -> None:
-    """Refuse a search that would not take what a run returns, or would look for the worst.
+    """Refuse a search that does not fit the metrics of a run, or that searches for the worst.
 
     Args:
         objective: Metrics that a run returns.
         directions: minimize or maximize, for each.
 
     Raises:
-        SettingError: There is another number of them, or one is the wrong way.
+        SettingError: The number of directions is wrong, or one of them is.
     """
-    rule = f"be of {len(objective)}, as many as objective=[{','.join(objective)}] has"
+    rule = f"have {len(objective)} values, as many as objective=[{','.join(objective)}]"
     same = len(directions) == len(objective)
     require(same, "hydra.sweeper.direction", rule, f"[{','.join(directions)}]")
     for name, direction in zip(objective, directions, strict=True):
@@ -66,16 +66,16 @@ def require_directions(objective: Sequence[str], directions: Sequence[str]) -> N
 
 
 def _require_metric(config: Config, setting: str, name: str) -> None:
-    """A metric is one that this run measures in every epoch that it validates."""
+    """Refuse a metric that this run does not measure in every epoch that it validates."""
     energy = config.energy
-    own = any(map(_is_own, _nodes(config)))  # a callback of the user's own may log any metric
+    any_metric = any(map(_is_own, _nodes(config)))  # the user's own callback may log any metric
     if not name.startswith(COUNTED):
         rule = f"be a metric: {', '.join(logged(config))}, {'*, '.join(COUNTED)}*"
-        require(own or name in logged(config), setting, rule, name)
+        require(any_metric or name in logged(config), setting, rule, name)
         return
-    if not own:
+    if not any_metric:
         group = name.partition("/")[0]
-        known = [one for one in (*SCALARS, *OF_COSTS) if one.startswith(f"{group}/")]
+        known = [metric for metric in (*SCALARS, *OF_COSTS) if metric.startswith(f"{group}/")]
         require_known(setting, name, known)
     if not energy.enabled:
         raise SettingError(f"{setting}={name} needs counting: type energy=exact")
@@ -90,18 +90,18 @@ def _require_metric(config: Config, setting: str, name: str) -> None:
         raise SettingError(f"{setting}={name} needs two images: type energy.samples=2")
 
 
-def _require_in_time(config: Config, setting: str, node: dict[str, Any]) -> None:
-    """Early stopping looks at its metric when that is new, and not at an old value or at none."""
-    trainer, name = config.trainer, node["monitor"]
+def _require_in_time(config: Config, setting: str, callback: dict[str, Any]) -> None:
+    """Refuse early stopping that would look at an old value of its metric, or at none."""
+    trainer, name = config.trainer, callback["monitor"]
     every = trainer.get("check_val_every_n_epoch", 1)
-    at_epoch_end = node.get("check_on_train_epoch_end")
+    at_epoch_end = callback.get("check_on_train_epoch_end")
     if at_epoch_end is None:  # Lightning's default
         at_epoch_end = every == 1 and trainer.get("val_check_interval") in (None, 1.0)
     option = f"{setting}.check_on_train_epoch_end"
     if name.startswith("train/"):
         require(at_epoch_end, option, f"be true for {name}", "false")
         return
-    rule = f"not be 0 with {setting}, which looks at {name}"
+    rule = f"not be 0 with {setting}, which monitors {name}"
     limit = trainer.get("limit_val_batches", 1)
     require(limit != 0, "trainer.limit_val_batches", rule, limit)
     rule = f"be false for {name} with trainer.check_val_every_n_epoch={every}"
@@ -109,12 +109,12 @@ def _require_in_time(config: Config, setting: str, node: dict[str, Any]) -> None
 
 
 def _nodes(config: Config) -> Iterator[dict[str, Any]]:
-    return (node for node in config.callbacks.values() if isinstance(node, dict))
+    return (value for value in config.callbacks.values() if isinstance(value, dict))
 
 
-def _is_own(node: dict[str, Any]) -> bool:
-    """Whether a callback is of the user's own."""
-    return not str(node.get("_target_")).startswith(("saformer.", "lightning."))
+def _is_own(callback: dict[str, Any]) -> bool:
+    """Whether a callback is a class of the user's own."""
+    return not str(callback.get("_target_")).startswith(("saformer.", "lightning."))
 
 
 def _last_word(name: str) -> str:

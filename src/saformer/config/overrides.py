@@ -1,4 +1,4 @@
-"""What the user typed: overrides composed by Hydra, and Hydra's complaints in plain words."""
+"""Compose what the user typed with Hydra, and explain Hydra's errors in plain words."""
 
 import argparse
 import logging
@@ -44,48 +44,45 @@ FREE_NODES = {
 
 
 class OwnOptions(SearchPathPlugin):
-    """Lets Hydra look into `own_conf_dir` behind the folder that a command names."""
+    """Makes Hydra also search `own_conf_dir`, after the folder that a command names."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Add the `conf/` of the current folder behind the package's."""
-        read = [str(one.path).removeprefix("file://") for one in search_path.get_path()]
-        own = (
-            own_conf_dir() if str(conf_dir()) in read else None
-        )  # another program that uses Hydra keeps its own search path
-        if own is not None:
-            _say_unread(own)
-            search_path.append("own", f"file://{own}")
+        """Add the `conf/` of the current folder after the package's."""
+        folders = [str(place.path).removeprefix("file://") for place in search_path.get_path()]
+        # Another program that uses Hydra keeps its search path.
+        own_folder = own_conf_dir() if str(conf_dir()) in folders else None
+        if own_folder is not None:
+            _say_unread(own_folder)
+            search_path.append("own", f"file://{own_folder}")
 
 
 @cache  # warn once in a process
-def _say_unread(own: Path) -> None:
-    """Name files of one's own that have the name of one of the package's, and other content."""
-    for path in sorted(own.rglob("*.yaml")):
-        name = path.relative_to(own)
+def _say_unread(own_folder: Path) -> None:
+    """Warn of files of the user's own that the package has too, with other content."""
+    for path in sorted(own_folder.rglob("*.yaml")):
+        name = path.relative_to(own_folder)
         ours = conf_dir() / name
         if ours.is_file() and ours.read_bytes() != path.read_bytes():
             log.warning("conf/%s is not read: the package has an option of that name", name)
 
 
 Plugins.instance().register(OwnOptions)
-# conf/train.yaml starts from it, so that the dataclass is the only place of a default.
+# conf/train.yaml starts from these defaults, so that each default is only in its dataclass.
 ConfigStore.instance().store(name="schema", node=defaults())
 
 
 def compose(words: list[str], name: str = "train") -> DictConfig:
-    """What the command line makes of overrides, for a program that is not Hydra's.
+    """Compose overrides as the command line does, for a command that Hydra does not run.
 
     Args:
         words: The overrides.
-        name: The file of conf/ to begin with: train or eval.
+        name: The file of conf/ to start from: train or eval.
 
     Raises:
-        SettingError: They make no sense.
+        SettingError: An override is wrong.
     """
-    around, GlobalHydra.instance().hydra = (
-        GlobalHydra.instance().hydra,
-        None,
-    )  # a command around us may use its own
+    # The command that calls us may use Hydra itself, so put its instance back afterwards.
+    of_caller, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
             return hydra.compose(name, words)
@@ -94,27 +91,27 @@ def compose(words: list[str], name: str = "train") -> DictConfig:
             raise SettingError(explain(error)) from None
         raise
     finally:
-        GlobalHydra.instance().hydra = around
+        GlobalHydra.instance().hydra = of_caller
 
 
 def at_home(word: str) -> str:
-    """A word of a command line whose value begins with `~`, as a shell has it at a word's start."""
+    """Expand a `~` at the start of a value, as a shell does at the start of a word."""
     match = re.fullmatch(r"""([^=~]+=["']?)(~.*)""", word, re.DOTALL)
     return match[1] + os.path.expanduser(match[2]) if match else word
 
 
 def is_complaint(error: BaseException) -> bool:
-    """Whether Hydra or OmegaConf raised it about the command line."""
+    """Whether Hydra or OmegaConf raised this error because of the command line."""
     # Hydra raises a plain ValueError if a group has an impossible value.
     of_a_group = isinstance(error, ValueError) and str(error).startswith(NO_OPTION)
     return isinstance(error, HydraException | OmegaConfBaseException) or of_a_group
 
 
 def explain(error: BaseException) -> str:
-    """One line for what Hydra or OmegaConf raised about the command line."""
+    """Explain in one line what Hydra or OmegaConf raised because of the command line."""
     text = str(error)
     if text.startswith(NO_OPTION):
-        return "a group takes the name of an option, as in logger=none, not null and no number"
+        return "a group takes the name of an option, as in logger=none, not null and not a number"
     if isinstance(error, OverrideParseException):
         typed = error.override
         if "=" not in typed and (typed.endswith(".ckpt") or os.path.isdir(typed)):
@@ -124,7 +121,7 @@ def explain(error: BaseException) -> str:
         key, _, value = typed.partition("=")
         return f"cannot read {typed}: quote the value, '{key}=\"{value}\"'"
     if match := re.match(r"Ambiguous value for argument '([^']*)'", text):
-        return f"{match[1]} is several values: add -m to run them one after the other"
+        return f"{match[1]} has several values: add -m to run them one after the other"
     if match := re.match(r"Could not override '([^']*)'", text):
         return _not_there(match[1])
     if match := re.match(r"Could not delete from config. '([^']*)'", text):
@@ -142,7 +139,7 @@ def explain(error: BaseException) -> str:
 
 
 def _not_there(name: str) -> str:
-    """A setting that Hydra did not find."""
+    """Explain that Hydra did not find a setting."""
     fix = f"{name} is not set here: type +{name}=VALUE"
     for node, what in FREE_NODES.items():
         if name.startswith(f"{node}."):
@@ -152,7 +149,7 @@ def _not_there(name: str) -> str:
 
 
 def _no_option(group: str, option: str, text: str) -> str:
-    """A group without the option that was typed."""
+    """Explain that a group does not have the option that was typed."""
     options = re.findall(r"^\t(\S+)$", text.partition("Config search path")[0], re.MULTILINE)
     listed = f" Options: {', '.join(options)}" if options else ""
     if option in PLUGINS:
@@ -161,9 +158,9 @@ def _no_option(group: str, option: str, text: str) -> str:
 
 
 def let_help_be_lazy() -> None:
-    """Let argparse take a help that is no text until it is printed, as Hydra 1.3 gives one.
+    """Let argparse accept a help that becomes text only when it is printed, as in Hydra 1.3.
 
-    From Python 3.14 on argparse reads the help of an option when the option is added, and refuses
+    From Python 3.14 on, argparse checks the help of an option when the option is added, and refuses
     that of `--shell-completion`: github.com/facebookresearch/hydra/issues/3121.
     """
     check_help = getattr(argparse._ActionsContainer, "_check_help", None)
@@ -174,4 +171,5 @@ def let_help_be_lazy() -> None:
         if isinstance(action.help, str):
             check_help(parser, action)
 
-    setattr(argparse.ArgumentParser, "_check_help", check_text)  # noqa: B010  # mypy does not know the private name
+    # Use setattr, because mypy does not know the private name.
+    setattr(argparse.ArgumentParser, "_check_help", check_text)  # noqa: B010

@@ -1,6 +1,6 @@
-"""The schema of the configuration: one dataclass a node, with a docstring for every field.
+"""The schema of the configuration: one dataclass for each node, a docstring for every field.
 
-Settings of data, models and energy have their dataclasses in those rooms.
+The dataclasses of data, models and energy are in those packages.
 """
 
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -36,7 +36,7 @@ class OptimizerConfig:
     """AdamW; parameters with fewer than two dimensions are never decayed."""
 
     lr: float = field(metadata=positive())
-    """Peak learning rate, for the batch size it is used with; it is not scaled."""
+    """Peak learning rate; it is not scaled with the batch size."""
     lr_batch: int | None = field(default=None, metadata=at_least(1, most=10**9))
     """Effective batch (per device x devices x accumulation) that a recipe's lr belongs to."""
     weight_decay: float = field(metadata=at_least(0))
@@ -65,7 +65,7 @@ class SchedulerConfig:
     min_lr: float = field(default=1e-5, metadata=at_least(0))
     """Learning rate at the end of the cosine."""
     cooldown_epochs: int = field(default=0, metadata=at_least(0, most=10**6))
-    """Last epochs, at `min_lr`; the cosine spans the others."""
+    """Number of last epochs at `min_lr`; the cosine spans the epochs before."""
     interval: Interval = Interval.step
     """Change the learning rate every step, or every epoch as timm does."""
 
@@ -87,7 +87,7 @@ class LossConfig:
     tet_lambda: float = field(default=1e-3, metadata=within(0, 1, below=True))
     """Weight of the TET regulariser, the squared distance of the logits from `tet_mean`."""
     tet_mean: float = 1.0
-    """Where the TET regulariser pulls the logits."""
+    """Value to which the TET regulariser pulls the logits."""
 
     def __post_init__(self) -> None:
         require_ranges(self, "loss")
@@ -95,7 +95,7 @@ class LossConfig:
 
 @dataclass(kw_only=True)
 class Config:
-    """Everything that one run is made of."""
+    """All settings of one run."""
 
     name: str
     """Name of the run: its folder is outputs/<name>/<run id>."""
@@ -110,11 +110,11 @@ class Config:
     ckpt_path: str | None
     """Checkpoint to resume from (train) or to evaluate (eval): a file, a run folder, or latest."""
     data_dir: str
-    """Folder that datasets lie in."""
+    """Folder that holds the datasets."""
     plots: bool = True
     """Draw figures of spikes and energy after the test of a run, and with saformer-energy."""
     dataset: DatasetConfig
-    """What is learned."""
+    """Dataset."""
     model: ModelConfig
     """Sizes of the network."""
     attention: AttentionConfig
@@ -130,17 +130,17 @@ class Config:
     loss: LossConfig
     """Loss."""
     energy: EnergyConfig
-    """What is counted of energy and firing rates."""
+    """Which energy and firing rates are counted."""
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     """What training keeps for the backward pass."""
     objective: list[str]
-    """Metrics of the best epoch that a run returns, for sweepers."""
+    """Metrics of the best epoch that a run returns to a sweeper."""
     trainer: dict[str, Any]
     """Arguments of lightning.pytorch.Trainer."""
     callbacks: dict[str, Any]
     """Lightning callbacks, by name."""
     logger: dict[str, Any]
-    """Where metrics go besides the local files."""
+    """Loggers that get the metrics, besides the local files."""
 
     def __post_init__(self) -> None:
         require_ranges(self)
@@ -155,7 +155,7 @@ class Config:
         self._check_trainer()
         flip, data = self.augment.hflip, self.dataset
         rule = f"be 0 for {data.name}, where a mirrored image is of another class"
-        rule += " (dataset.flippable=true lets it pass)"
+        rule += " (dataset.flippable=true allows it)"
         require(data.flippable or flip == 0, "augment.hflip", rule, flip)
         events, randaugment = data.events is not None, self.augment.randaugment
         rule = f"be false for {data.name}, which is images"
@@ -172,30 +172,32 @@ class Config:
             require(set(data.std) == {1.0}, "dataset.std", rule, data.std)
         for name, default in vars(MemoryConfig()).items():
             value = getattr(self.memory, name)
-            rule = f"stay {default.value} with compile=true, which chooses itself what to keep"
+            rule = (
+                f"stay {default.value} with compile=true, where the compiler chooses what to keep"
+            )
             require(value is default or not self.compile, f"memory.{name}", rule, value)
 
     def _check_trainer(self) -> None:
-        """Refuse arguments of Trainer under which a run would not be what its settings say."""
+        """Refuse arguments of Trainer that contradict the other settings of a run."""
         limit = self.trainer.get("max_epochs", self.epochs)
-        rule = f"be epochs, by which the learning rate goes: type epochs={limit}"
+        rule = f"be epochs, which the learning rate follows: type epochs={limit}"
         require(limit == self.epochs, "trainer.max_epochs", rule, limit)
         rule = "be left out, since a run ends with a whole epoch: {}"
         for name, off, instead in (
             (
                 "max_steps",
                 (None, -1),
-                "type epochs=N, +trainer.limit_train_batches=N for short ones",
+                "type epochs=N, or +trainer.limit_train_batches=N for short epochs",
             ),
-            ("max_time", (None,), "type epochs=N; one that is stopped goes on when started again"),
+            ("max_time", (None,), "type epochs=N; a stopped run resumes when it is started again"),
         ):
             value = self.trainer.get(name)
             require(value in off, f"trainer.{name}", rule.format(instead), value)
         every = self.trainer.get("check_val_every_n_epoch", 1)
-        rule = "be a number of epochs, by which results are told"
+        rule = "be a number of epochs, by which results are reported"
         require(every is not None, "trainer.check_val_every_n_epoch", rule, "null")
         every = self.trainer.get("val_check_interval", 1.0)
-        rule = "be a share of an epoch or a number of batches, by which results are told"
+        rule = "be a share of an epoch or a number of batches, by which results are reported"
         ok = every is None or type(every) in (int, float)
         require(ok, "trainer.val_check_interval", rule, every)
         accumulated = self.trainer.get("accumulate_grad_batches", 1)
@@ -210,9 +212,10 @@ class Config:
 
 
 def defaults(schema: type = Config) -> dict[str, Any]:
-    """What a setting is where no file of conf/ and no word says otherwise, as nested plain values.
+    """The defaults of all settings, as nested plain values.
 
-    Settings without a default, which conf/train.yaml and the options give, are left out.
+    A file of conf/ or an override can change them. Settings without a default are left out, because
+    conf/train.yaml and the options set them.
     """
     plain: dict[str, Any] = {}
     kinds = get_type_hints(schema)
