@@ -142,7 +142,7 @@ def test_a_table_shows_its_labels_and_obeys_none(cli):
     code, out, err = cli("table", "mine.yaml", *words, "--out", "made")
     assert (code, err) == (0, "")
     assert "[red]a[/red]" in out and "= cmd" not in out
-    commands_below = out.partition("as these commands do:\n")[2].splitlines()
+    commands_below = out.partition("or these commands do:\n")[2].splitlines()
     assert commands_below[0].startswith("# '=cmd") and "\\012b" in commands_below[1]
     assert commands_below[2:3] in ([], [""])
     page = Path("made/mine.md").read_text()

@@ -110,8 +110,8 @@ WRONG = [
         ["ftech", "cifar10"],
         "there is no command 'ftech'. Did you mean 'fetch'? Commands: list, fetch, check, build",
     ),
-    (["fetch"], f"fetch what? Type saformer-data fetch NAME: {KNOWN}"),
-    (["check", "data_dir=x"], f"check what? Type saformer-data check NAME: {KNOWN}"),
+    (["fetch"], f"fetch needs a dataset. Type saformer-data fetch NAME: {KNOWN}"),
+    (["check", "data_dir=x"], f"check needs a dataset. Type saformer-data check NAME: {KNOWN}"),
     (
         ["fetch", "cifar"],
         f"dataset has no option 'cifar'. Did you mean 'cifar10'? Options: {KNOWN}",
@@ -313,7 +313,7 @@ def test_a_dataset_of_ones_own(cli, monkeypatch):
     monkeypatch.delitem(DISTRIBUTIONS, "cifar100")
     code, _, err = cli("data", "fetch", "cifar100")
     assert (code, err) == (
-        2, "error: where cifar100 comes from is not known: put its files into data/cifar100\n",
+        2, "error: no download is known for cifar100: put its files into data/cifar100\n",
     )  # fmt: skip
     assert row(cli("data", "list", "cifar100")[1], "cifar100") == "cifar100 missing data/cifar100"
 

@@ -172,7 +172,7 @@ def damaged(weights: dict) -> None:
         ),
         (
             ("whole.pth",),
-            "two files are wanted, not 1: type saformer-import CHECKPOINT OUT model=NAME "
+            "two files are needed, not 1: type saformer-import CHECKPOINT OUT model=NAME "
             "dataset=NAME",
         ),
         (("whole.pth", "out", "modle=x"), "there is no setting 'modle'. Did you mean 'model'?"),

@@ -53,7 +53,7 @@ def test_figures_of_a_table(cli, runs, what):
         code, out, err = cli("plot", what, "mine.yaml", "--out", "made")
         missing, files = out.splitlines()
         assert missing == (
-            "1 of 4 runs are missing: saformer-table mine.yaml says which, and how they are made"
+            "1 of 4 runs are missing: saformer-table mine.yaml says which, and how to make them"
         )
         assert files == "bars-mine.png, bars-mine.pdf in made"
     else:
@@ -172,7 +172,8 @@ def test_every_figure_is_described():
     [
         (
             [],
-            "saformer-plot what? Type saformer-plot WHAT: pareto, timesteps, bars, curves, spikes",
+            "saformer-plot needs a figure. Type saformer-plot WHAT: pareto, timesteps, bars, "
+            "curves, spikes",
         ),
         (["paretto", "digits"], "there is no figure 'paretto'. Did you mean 'pareto'? Figures: "),
         (["pareto"], "saformer-plot pareto needs one TABLE, not none"),
@@ -188,7 +189,10 @@ def test_every_figure_is_described():
             "empty holds no run of table mine: saformer-table mine prints the commands that make",
         ),
         (["curves"], "saformer-plot curves needs a RUN: a run folder, or one above several"),
-        (["curves", "outputs", "epochs=3"], "saformer-plot curves trains nothing: drop epochs=3"),
+        (
+            ["curves", "outputs", "epochs=3"],
+            "saformer-plot curves takes no settings: drop epochs=3",
+        ),
         (["curves", "nowhere"], "there is no folder nowhere: name folders of runs, or one above"),
         (["curves", "empty"], "empty holds no run, that is, no folder with a run.json"),
         (["curves", "bare"], "bare has no curves: bare/0/metrics.jsonl has no epoch"),

@@ -51,8 +51,8 @@ def test_everything_is_written_and_compared(cli, checkpoint, classifier, bytes_o
             "0 of 16 classes changed",
             line,
         ), line
-    assert given.endswith("12 of 12 neuron layers give")
-    assert taken.endswith("11 of 12 weight layers take; stem.stages.0.conv: real numbers")
+    assert given.endswith("12 of 12 neuron layers give them")
+    assert taken.endswith("11 of 12 weight layers take them; stem.stages.0.conv: real numbers")
     assert last.startswith("new/deployed/export.json")
 
 
@@ -96,7 +96,7 @@ def test_random_spikes_are_said_to_be_others(cli, checkpoint):
     code, out, err = cli("export", str(saved), "deployed")
     assert (code, err) == (0, "")
     program, onnx = (line for line in out.splitlines() if line.startswith("deployed/model."))
-    assert onnx.endswith("; its random spikes are others, drawn by onnxruntime")
+    assert onnx.endswith("; its random spikes differ, since onnxruntime draws them")
     assert "random" not in program
     facts = json.loads(Path("deployed/export.json").read_text())
     assert facts["program"]["against_the_folded_network"]["difference"] < 1e-5

@@ -66,7 +66,7 @@ def test_latex_is_escaped():
     [
         (["mian"], "there is no table 'mian'. Did you mean 'main'? Tables: ablation, digits, "),
         (["mine.yaml"], "there is no file mine.yaml that describes a table"),
-        ([], "saformer-table what? Type saformer-table NAME: ablation, "),
+        ([], "saformer-table needs a table. Type saformer-table NAME: ablation, "),
         (["main", "--rnu"], "unrecognized arguments: --rnu. Help: saformer-table --help"),
         (["digits", "seed=3"], "table digits sets the seeds itself, [0, 1, 2]: drop seed=..."),
         (

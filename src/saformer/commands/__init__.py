@@ -1,1 +1,1 @@
-"""Commands that are not Hydra's, a file each; `saformer.cli` calls them."""
+"""Commands that do not run under Hydra, one file each; `saformer.cli` calls them."""

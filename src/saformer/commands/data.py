@@ -1,8 +1,8 @@
-"""`saformer-data`: what lies on the disk of each dataset, and how the rest gets there.
+"""`saformer-data`: show what the disk holds of each dataset, and get the rest.
 
-Words without `=` are datasets, the others are the overrides of a training, composed as there: so
-`data_dir`, conf/local and every setting of a dataset mean the same, and what is built here is what
-a training finds.
+Words without `=` are datasets. The other words are overrides, composed as for a training. So
+`data_dir`, conf/local and all settings of a dataset mean the same as there, and a training finds
+the caches that this command builds.
 """
 
 import sys
@@ -30,14 +30,14 @@ from saformer.suggest import suggest
 from saformer.terminal import console
 
 EXAMPLES = """\
-  list                             every dataset: its state, size and folder
+  list                             show each dataset: its state, size and folder
   fetch cifar10 cifar100           download, verify and unpack, or say what to do by hand
-  check cifar10_dvs                what is there, in numbers, its split, and what is missing
-  build cifar10_dvs timesteps=10   make the cache now, and not when a training starts
+  check cifar10_dvs                count its items, show its split, and say what is missing
+  build cifar10_dvs timesteps=10   make the cache now, so that a training need not
 
-Settings are those of a training: data_dir=/scratch/me for the folder of all datasets,
-dataset.root=... for one, experiment=... for the dataset and settings of a recipe.
-Nothing that you put there is deleted or overwritten.
+Settings are those of a training: data_dir=/scratch/me is the folder of all datasets,
+dataset.root=... that of one, experiment=... chooses the dataset and settings of a recipe.
+Your files there are never deleted or overwritten.
 
 datasets: """
 
@@ -46,22 +46,22 @@ def run(words: list[str]) -> int:
     """Carry out one command line.
 
     Returns:
-        The exit code: 1 if a dataset is not whole.
+        The exit code: 1 if a dataset is incomplete or damaged.
 
     Raises:
-        SettingError: A word makes no sense.
+        SettingError: A word is wrong.
         DataError: Files are not what they should be.
     """
     commands = {"list": _list, "fetch": _fetch, "check": _check, "build": _build}
     parser = WordParser(
         "saformer-data",
         usage="saformer-data COMMAND [DATASET ...] [setting=value ...] [--mirror URL]",
-        description="What lies on the disk of each dataset, and how the rest gets there.",
+        description="Show what the disk holds of each dataset, and get the rest.",
         epilog=EXAMPLES + ", ".join(_names()),
     )
     parser.add_argument("command", metavar="COMMAND", nargs="?", help=", ".join(commands))
     parser.add_argument("words", metavar="DATASET, setting=value", nargs="*", help="see below")
-    help_ = "address of a folder with the archives, https:// or file://, to be tried first by fetch"
+    help_ = "address of a folder with the archives, https:// or file://, which fetch tries first"
     parser.add_argument("--mirror", metavar="URL", default="", help=help_)
     typed = parser.parse_intermixed_args(words)
     if typed.command is None:
@@ -78,20 +78,20 @@ def run(words: list[str]) -> int:
     elif not names and not any(word.startswith(("dataset=", "experiment=")) for word in settings):
         known = ", ".join(_names())
         raise SettingError(
-            f"{typed.command} what? Type saformer-data {typed.command} NAME: {known}"
+            f"{typed.command} needs a dataset. Type saformer-data {typed.command} NAME: {known}"
         )
     return commands[typed.command](_compose(names, settings), typed.mirror)
 
 
 def _names() -> list[str]:
-    """Every dataset that has a configuration."""
+    """All datasets that have a configuration."""
     return list(options("dataset"))
 
 
 def _compose(names: list[str], settings: list[str]) -> list[Config]:
-    """The configuration of a training on each dataset, or on the one that the settings choose."""
-    each = [[f"dataset={name}"] for name in names] or [[]]
-    return [check(compose([*settings, *chosen])) for chosen in each]
+    """Compose a training on each dataset, or on the dataset that the settings choose."""
+    choices = [[f"dataset={name}"] for name in names] or [[]]
+    return [check(compose([*settings, *choice])) for choice in choices]
 
 
 def _list(configs: list[Config], mirror: str) -> int:
@@ -104,10 +104,9 @@ def _list(configs: list[Config], mirror: str) -> int:
             size, all_of_it = disk_usage(folder)
             usage = ("" if all_of_it else "more than ") + decimal(size) if size else ""
         if dataset.cache_dir is not None:
-            left = Path(dataset.cache_dir).glob(
-                f".{dataset.name}-*"
-            )  # left by builds that were killed
-            size = sum(disk_usage(cache)[0] for cache in [*_caches(dataset), *left])
+            # Builds that were killed leave these folders.
+            unfinished = Path(dataset.cache_dir).glob(f".{dataset.name}-*")
+            size = sum(disk_usage(cache)[0] for cache in [*_caches(dataset), *unfinished])
             caches = decimal(size) if size else ""
         place = Text(plain(str(folder or "")))
         table.add_row(Text(dataset.name), state, usage, place, caches)
@@ -116,7 +115,7 @@ def _list(configs: list[Config], mirror: str) -> int:
 
 
 def _state(dataset: DatasetConfig) -> tuple[str, Path | None]:
-    """What is there, in a few words, and where; by the names of files alone."""
+    """Say in a few words what is on the disk, and where; look only at the names of files."""
     if dataset.root is None:
         return "shipped", None
     root = Path(dataset.root)
@@ -124,18 +123,18 @@ def _state(dataset: DatasetConfig) -> tuple[str, Path | None]:
     if not distribution.parts:
         absent = "made when first used" if distribution.by_hand else "missing"
         return "ready" if root.is_dir() else absent, root
-    found = [look(part, root, distribution.places) for part in distribution.parts]
-    if all(part.whole for part in found):
-        return "ready", root if root.is_dir() else found[0].folder
-    count, expected = sum(part.count for part in found), sum(part.expected for part in found)
+    parts = [look(part, root, distribution.places) for part in distribution.parts]
+    if all(part.whole for part in parts):
+        return "ready", root if root.is_dir() else parts[0].folder
+    count, expected = sum(part.count for part in parts), sum(part.expected for part in parts)
     if count:
         return f"incomplete: {count} of {expected}", root
     archives = sum(find_archive(part, root) is not None for part in distribution.parts)
-    return f"archives only, {archives} of {len(found)}" if archives else "missing", root
+    return f"archives only, {archives} of {len(parts)}" if archives else "missing", root
 
 
 def _caches(dataset: DatasetConfig) -> list[Path]:
-    """Folders of caches of a dataset, of whatever settings."""
+    """The folders of all caches of a dataset, whatever their settings."""
     if dataset.cache_dir is None:
         return []
     return sorted(Path(dataset.cache_dir).glob(f"{dataset.name}-{'[0-9a-f]' * 16}"))
@@ -146,7 +145,7 @@ def _fetch(configs: list[Config], mirror: str) -> int:
     for config in configs:
         name, root = config.dataset.name, Path(config.dataset.root or "")
         if name not in DISTRIBUTIONS:
-            raise SettingError(f"where {name} comes from is not known: put its files into {root}")
+            raise SettingError(f"no download is known for {name}: put its files into {root}")
         done &= fetch(name, DISTRIBUTIONS[name], root, mirror)
     return 0 if done else 1
 
@@ -166,11 +165,14 @@ def _check(configs: list[Config], mirror: str) -> int:
 
 
 def _check_archives(dataset: DatasetConfig) -> None:
-    """Count what is unpacked, and hold the archives that are there against their MD5."""
+    """Count the unpacked files, and verify the MD5 of the archives that are there."""
     distribution, root = DISTRIBUTIONS.get(dataset.name, Distribution()), Path(dataset.root or "")
     for part in distribution.parts:
-        found, archive = look(part, root, distribution.places), find_archive(part, root)
-        print(f"  {part.folder or ' '.join(part.files)}: {found.count} of {found.expected}", end="")
+        unpacked, archive = look(part, root, distribution.places), find_archive(part, root)
+        print(
+            f"  {part.folder or ' '.join(part.files)}: {unpacked.count} of {unpacked.expected}",
+            end="",
+        )
         try:
             if archive is not None:
                 print(f"; {archive.name}, {decimal(archive.stat().st_size)}", end="", flush=True)
@@ -182,7 +184,7 @@ def _check_archives(dataset: DatasetConfig) -> None:
 
 
 def _check_items(config: Config) -> None:
-    """Open a dataset as a training does, and say what is in it."""
+    """Open a dataset as a training does, and print what it holds."""
     import numpy as np
 
     from saformer.data import readers
@@ -192,15 +194,15 @@ def _check_items(config: Config) -> None:
     index = getattr(readers.find(dataset), "index", None)
     fingerprint = None
     if index is not None:  # read only the index, because the recordings take long
-        found = index(dataset)
-        identify, labels, fingerprint = found.names.__getitem__, found.labels, found.fingerprint
-        test = np.flatnonzero(choose_test(dataset, found.names, labels, found.test))
+        items = index(dataset)
+        identify, labels, fingerprint = items.names.__getitem__, items.labels, items.fingerprint
+        test = np.flatnonzero(choose_test(dataset, items.names, labels, items.test))
     else:
         source = readers.read(dataset, config.timesteps)
         identify, labels, test = source.identify, source.y.numpy(), source.test
     counts = np.unique(labels, return_counts=True)[1]
-    each = f"{counts.min()}" + (f" to {counts.max()}" if counts.max() > counts.min() else "")
-    print(f"  {len(labels)} items: {len(counts)} classes of {each}")
+    per_class = f"{counts.min()}" + (f" to {counts.max()}" if counts.max() > counts.min() else "")
+    print(f"  {len(labels)} items: {len(counts)} classes of {per_class}")
     print(
         f"  split {dataset.split.value}: {len(labels) - len(test)} for training and validation, "
         f"{len(test)} for testing (digest {digest_of(test, labels, identify)})"
@@ -210,17 +212,17 @@ def _check_items(config: Config) -> None:
 
 
 def _check_caches(dataset: DatasetConfig, fingerprint: str | None) -> None:
-    """Say which caches there are, and of what."""
+    """Print which caches there are, and from which settings."""
     folders = _caches(dataset)
     if not folders:
         print(f"  no cache; to make it now: saformer-data build {dataset.name}")
     for folder in folders:
-        about = "damaged, to be built again"
+        about = "damaged, will be built again"
         if is_built(folder):
             key: dict[str, Any] = read_meta(folder)["key"]
-            of_these = key.pop("source", None) == fingerprint
+            same_files = key.pop("source", None) == fingerprint
             about = ", ".join(f"{name} {value}" for name, value in key.items() if name != "dataset")
-            about += "" if of_these else ", of other files than these"
+            about += "" if same_files else ", built from other files"
         say(f"  cache {folder}, {decimal(disk_usage(folder)[0])}: {about}")
 
 

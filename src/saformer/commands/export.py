@@ -1,4 +1,4 @@
-"""`saformer-export`: a checkpoint in, a folder of files that need none of this package out."""
+"""`saformer-export`: turn a checkpoint into a folder of files that do not need this package."""
 
 import json
 from collections.abc import Callable, Collection
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from saformer.export.check import Values
 
 Compared = Callable[[Callable[["Tensor"], "Tensor"]], dict[str, Any]]
-"""How far a network that was written is from the one it was made of, and from the checkpoint."""
+"""Compares a written network with the folded network that it comes from, and the checkpoint."""
 EPILOG = """\
   saformer-export outputs/NAME/RUN/checkpoints/best.ckpt deployed
 
   deployed/model.pt2     the whole network, for torch.export.load: bytes in, logits out
-  deployed/model.onnx    the same for onnxruntime and others; takes pip install 'saformer[export]'
-  deployed/export.json   what goes in and out, versions, what was compared
+  deployed/model.onnx    the same for onnxruntime and others; needs pip install 'saformer[export]'
+  deployed/export.json   input and output, versions, results of the comparison
 
 OUT is a new folder, or an empty one: nothing is overwritten. docs/export.md says how to load them.
 """
@@ -74,11 +74,11 @@ def export(checkpoint: Path, out: Path, trust: Collection[str] = ()) -> list[str
 
     Args:
         checkpoint: A checkpoint of a run or of `saformer-import`.
-        out: The folder; it is made.
-        trust: As of `saformer.load`.
+        out: The folder to create.
+        trust: Modules and classes that may be imported, as in `saformer.load`.
 
     Returns:
-        What was written and found, in lines for a terminal.
+        Lines for a terminal: what was written, and how it compares.
     """
     import torch
 
@@ -107,7 +107,7 @@ def export(checkpoint: Path, out: Path, trust: Collection[str] = ()) -> list[str
     path = out / "model.pt2"
     save_program(program, path)
     agreed = compared(torch.export.load(path).module())
-    onnx, told = _export_onnx(program, out / "model.onnx", compared)
+    onnx, onnx_lines = _export_onnx(program, out / "model.onnx", compared)
     facts: dict[str, Any] = {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "checkpoint": str(checkpoint),
@@ -130,25 +130,25 @@ def export(checkpoint: Path, out: Path, trust: Collection[str] = ()) -> list[str
         f"{config.model.name} on {config.dataset.name}, T={config.timesteps}: "
         f"uint8 [{shape}] -> logits [B, {config.dataset.num_classes}], compared on {source}",
         f"{path}: {_agreement(agreed)}",
-        *told,
-        f"zeros and ones alone: {_binary(given, 'neuron layers give')}",
-        f"zeros and ones alone: {_binary(taken, 'weight layers take')}",
-        f"{out / 'export.json'}: all of this in full",
+        *onnx_lines,
+        f"only zeros and ones: {_binary(given, 'neuron layers give them')}",
+        f"only zeros and ones: {_binary(taken, 'weight layers take them')}",
+        f"{out / 'export.json'}: all these results in full",
     ]
 
 
 def _export_onnx(
     program: "ExportedProgram", path: Path, compared: Compared
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """Write the program as ONNX and run it: what export.json and the terminal are told of it."""
+    """Write the program as ONNX and run it; return facts for export.json, and lines to print."""
     import torch
 
     from saformer.export.onnx import missing, run_onnx, save_onnx
     from saformer.export.program import draws
 
-    if lacks := missing(*ONNX):
+    if absent := missing(*ONNX):
         return None, [
-            f"no ONNX, since {' and '.join(lacks)} is not installed: pip install "
+            f"no ONNX, since {' and '.join(absent)} is not installed: pip install "
             "'saformer[export]', and export again to another folder"
         ]
     try:
@@ -163,8 +163,8 @@ def _export_onnx(
     if missing(RUNTIME):
         return {"file": path.name}, [f"{path}: not compared, since {RUNTIME} is not installed"]
     agreed = compared(run_onnx(path))
-    others = f"; its random spikes are others, drawn by {RUNTIME}" if draws(program) else ""
-    return {"file": path.name, **agreed}, [f"{path}: {_agreement(agreed)}{others}"]
+    note = f"; its random spikes differ, since {RUNTIME} draws them" if draws(program) else ""
+    return {"file": path.name, **agreed}, [f"{path}: {_agreement(agreed)}{note}"]
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -173,7 +173,7 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def _agreement(agreed: dict[str, Any]) -> str:
-    """How far a file is from the network with its BatchNorm folded, and from the checkpoint."""
+    """Say how far a file is from the network with BatchNorm folded, and from the checkpoint."""
     network, checkpoint = agreed["against_the_folded_network"], agreed["against_the_checkpoint"]
     return (
         f"logits up to {checkpoint['largest']:.2f}, largest |difference| "
@@ -184,7 +184,7 @@ def _agreement(agreed: dict[str, Any]) -> str:
 
 
 def _binary(layers: "list[Values]", what: str) -> str:
-    """How many layers have spikes, and the first of those that have not."""
+    """Say how many layers have only zeros and ones, and name the first others."""
     others = [layer for layer in layers if layer.binary < 1]
     text = f"{len(layers) - len(others)} of {len(layers)} {what}"
     for layer in others[:NAMED]:
@@ -193,7 +193,7 @@ def _binary(layers: "list[Values]", what: str) -> str:
 
 
 def _inputs(config: "Config") -> tuple["Tensor", str]:
-    """Bytes as a user has them, uint8 [B, ...], and what they are."""
+    """Get bytes as a user has them, uint8 [B, ...], and say what they are."""
     import torch
 
     from saformer.data.module import SpikingDataModule
@@ -209,19 +209,19 @@ def _inputs(config: "Config") -> tuple["Tensor", str]:
     except UserError as error:
         if few.events is not None and few.events.resize is Resize.bilinear:
             raise CheckpointError(
-                f"the program resizes the frames of {name}, and their side is that of its "
-                f"recordings, which cannot be read: {error}"
+                f"the program resizes the frames of {name} from the size of its recordings, "
+                f"which cannot be read: {error}"
             ) from None
     frames = () if few.events is None else (config.timesteps,)
     size = (INPUTS, *frames, few.in_channels, few.image_size, few.image_size)
     generator = torch.Generator().manual_seed(0)
-    most = 256 if few.events is None else 4  # event counts are small numbers
-    x = torch.randint(0, most, size, dtype=torch.uint8, generator=generator)
+    limit = 256 if few.events is None else 4  # event counts are small numbers
+    x = torch.randint(0, limit, size, dtype=torch.uint8, generator=generator)
     return x, f"{INPUTS} inputs of random bytes, since {name} cannot be read here"
 
 
 def _contract(config: "Config", x: "Tensor") -> dict[str, Any]:
-    """What the program takes."""
+    """Describe the input of the program."""
     axes = ["B", *x.shape[1:]]
     meaning = "pixels of RGB or grey images, [B, C, H, W]; scaled and normalised inside"
     if config.dataset.events is not None:
@@ -230,7 +230,7 @@ def _contract(config: "Config", x: "Tensor") -> dict[str, Any]:
 
 
 def _run_commit(checkpoint: Path) -> str | None:
-    """Commit of the code that trained it, as its run's `run.json` has it."""
+    """Commit of the code that trained a checkpoint, from the `run.json` of its run."""
     try:
         run = json.loads(
             (checkpoint.absolute().parent.parent / "run.json").read_text(encoding="utf-8")

@@ -1,7 +1,6 @@
-"""`saformer-import`: a checkpoint of an original repository in, one of ours out.
+"""`saformer-import`: convert a checkpoint of an original repository into one of ours.
 
-Words with `=` are the overrides of a training, composed as there: they build the network that the
-weights are for.
+Words with `=` are overrides, composed as for a training. They build the network for the weights.
 """
 
 from pathlib import Path
@@ -18,8 +17,8 @@ EXAMPLES = """\
 
 and then: saformer-eval ckpt_path=spikformer.ckpt
 
-The settings are those of the network that was trained, and docs/interop.md has them for each
-original: what contradicts its weights or its code is refused. OUT is never overwritten.
+Type the settings of the network that was trained; docs/interop.md has them for each original.
+Settings that contradict its weights or its code are refused. OUT is never overwritten.
 """
 
 
@@ -30,7 +29,7 @@ def run(words: list[str]) -> int:
         The exit code, 0.
 
     Raises:
-        SettingError: A word makes no sense.
+        SettingError: A word is wrong.
         CheckpointError: The file cannot be read, its weights do not fit, or OUT exists.
     """
     source, out, settings = _parse(words)
@@ -63,12 +62,12 @@ def run(words: list[str]) -> int:
 
 
 def _parse(words: list[str]) -> tuple[Path, Path, list[str]]:
-    """The two files, and the settings."""
+    """Split the words into the two files and the settings."""
     parser = WordParser(
         "saformer-import",
         usage="saformer-import CHECKPOINT OUT model=NAME dataset=NAME [setting=value ...]",
-        description="Turn a checkpoint of Spikformer, Spikingformer, Spike-driven Transformer or "
-        "QKFormer, of their authors' code, into one of ours.",
+        description="Convert a checkpoint of the authors' code of Spikformer, Spikingformer, "
+        "Spike-driven Transformer or QKFormer into one of ours.",
         epilog=EXAMPLES,
     )
     parser.add_argument(
@@ -77,7 +76,7 @@ def _parse(words: list[str]) -> tuple[Path, Path, list[str]]:
     names, settings = names_and_settings(parser.parse_intermixed_args(words).words)
     if len(names) != 2:
         raise SettingError(
-            f"two files are wanted, not {len(names)}: type saformer-import CHECKPOINT OUT "
+            f"two files are needed, not {len(names)}: type saformer-import CHECKPOINT OUT "
             "model=NAME dataset=NAME"
         )
     return Path(names[0]), Path(names[1]), settings

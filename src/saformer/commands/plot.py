@@ -28,13 +28,13 @@ FIGURES: dict[str, Callable[[Table], Figure]] = {
 }
 KINDS = (*FIGURES, "curves", "spikes")
 EXAMPLES = """\
-  pareto TABLE     test accuracy over estimated energy, with the Pareto front and what is published
-  timesteps TABLE  accuracy and energy over T, of rows that differ in timesteps alone
+  pareto TABLE     test accuracy over estimated energy, with the Pareto front and published results
+  timesteps TABLE  accuracy and energy over T, of rows that differ only in timesteps
   bars TABLE       accuracy of each row, its seeds, and its difference from the first row
-  curves RUN ...   losses, accuracy, energy and rate over epochs; a RUN is a folder, or one above
+  curves RUN ...   losses, accuracy, energy and rate over epochs; RUN is a folder, or one above it
   spikes RUN       firing rates, attention masks and spike rasters of a run or checkpoint
 
-TABLE is a table of saformer-table, and settings mean what they mean there.
+TABLE is a table of saformer-table, and settings mean the same as there.
 
 tables: """
 
@@ -43,13 +43,13 @@ def run(words: list[str]) -> int:
     """Carry out one command line.
 
     Raises:
-        SettingError: A word makes no sense, or there is nothing to draw.
+        SettingError: A word is wrong, or there is nothing to draw.
     """
     typed = _parse(words)
     names, settings = names_and_settings(typed.words)
     known = ", ".join(KINDS)
     if not names:
-        raise SettingError(f"saformer-plot what? Type saformer-plot WHAT: {known}")
+        raise SettingError(f"saformer-plot needs a figure. Type saformer-plot WHAT: {known}")
     what, *names = names
     if what not in KINDS:
         raise SettingError(f"there is no figure '{what}'.{suggest(what, KINDS)} Figures: {known}")
@@ -60,9 +60,8 @@ def run(words: list[str]) -> int:
     elif what == "curves":
         files = _curves(names, settings, out)
     else:
-        from saformer.commands.spikes import (
-            draw,
-        )  # here, because it imports torch; the other figures do not need it
+        # Import it only here, because it loads torch, which the other figures do not need.
+        from saformer.commands.spikes import draw
 
         require(typed.images > 0, "--images", "be positive", typed.images)
         files = draw(Path(_one(what, "RUN or CHECKPOINT", names)), settings, typed.images, out)
@@ -79,11 +78,11 @@ def _parse(words: list[str]) -> argparse.Namespace:
     )
     help_ = f"{', '.join(KINDS)}; see below"
     parser.add_argument("words", metavar="WHAT TABLE|RUN, setting=value", nargs="*", help=help_)
-    help_ = "folder that the runs of a table lie in, however deep (outputs)"
+    help_ = "folder that holds the runs of a table, at any depth (outputs)"
     parser.add_argument("--outputs", metavar="DIR", default="outputs", help=help_)
-    help_ = "folder for the figures, which are replaced (outputs/plots/WHAT-TABLE-time)"
+    help_ = "folder for the figures; old ones are replaced (outputs/plots/WHAT-TABLE-time)"
     parser.add_argument("--out", metavar="DIR", default="", help=help_)
-    help_ = "images whose spikes are drawn (4)"
+    help_ = "number of images whose spikes are drawn (4)"
     parser.add_argument("--images", metavar="N", type=int, default=4, help=help_)
     return parser.parse_intermixed_args(words)
 
@@ -106,19 +105,19 @@ def _of_table(
     absent = sum(len(row.missing) for row in table.rows)
     if absent or table.remarks:
         wanted = sum(len(row.seeds) for row in table.rows)
-        about, says = f"{absent} of {wanted} runs are missing", "which, and how they are made"
+        problem, answer = f"{absent} of {wanted} runs are missing", "which, and how to make them"
         if not absent:
-            about, says = "some runs are not counted", "which"
+            problem, answer = "some runs are not counted", "which"
         words = ["saformer-table", table_name, *settings]
         if str(outputs) != "outputs":
             words += ["--outputs", str(outputs)]
-        say(f"{about}: {shell(words)} says {says}")
+        say(f"{problem}: {shell(words)} says {answer}")
     return files
 
 
 def _curves(names: list[str], settings: list[str], out: Path | None) -> list[Path]:
     if settings:
-        raise SettingError(f"saformer-plot curves trains nothing: drop {' '.join(settings)}")
+        raise SettingError(f"saformer-plot curves takes no settings: drop {' '.join(settings)}")
     if not names:
         raise SettingError("saformer-plot curves needs a RUN: a run folder, or one above several")
     runs, remarks = read([Path(name) for name in names])

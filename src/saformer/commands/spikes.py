@@ -1,6 +1,7 @@
-"""`saformer-plot spikes`: what a trained network does on single images, as figures.
+"""`saformer-plot spikes`: draw what a trained network does on single images.
 
-Unlike the other figures it needs the network, so only this file of them imports torch.
+Unlike the other figures, these need the network, so only this file of `saformer-plot` imports
+torch.
 """
 
 from pathlib import Path
@@ -18,9 +19,9 @@ def draw(path: Path, settings: list[str], images: int, out: Path | None) -> list
 
     Args:
         path: A checkpoint, the folder of a run, or `latest`.
-        settings: Overrides, as of `saformer-eval`.
-        images: How many images.
-        out: Where to; by default a new folder `plots-<time>` beside the checkpoint's run.
+        settings: Overrides, like those of `saformer-eval`.
+        images: Number of images.
+        out: Folder for the figures; by default a new `plots-<time>` beside the checkpoint's run.
 
     Returns:
         The files: PNG and PDF of every figure.

@@ -1,7 +1,7 @@
-"""`saformer-table`: run folders in, tables out.
+"""`saformer-table`: make tables from run folders.
 
-Words without `=` are tables, the others are the overrides of a training, added to every row and
-composed as there: so a row is what its command would train.
+Words without `=` are tables. The other words are overrides, added to every row and composed as for
+a training. So a row stands for what its command would train.
 """
 
 import argparse
@@ -22,13 +22,13 @@ from saformer.runs.folder import shown
 from saformer.terminal import console
 
 EXAMPLES = """\
-  digits                     what of the table is there, and the command for every missing run
-  main trainer.devices=8     more settings for every row, in its commands too
-  digits --run               train what is missing first: done is skipped, cut off goes on
-  mine.yaml --out paper      a table of your own; its files into the folder paper
+  digits                     the table as far as it is trained, and the command of each missing run
+  main trainer.devices=8     the same with more settings for every row and command
+  digits --run               train missing runs first: skip finished ones, resume stopped ones
+  mine.yaml --out paper      a table of your own; its files go into the folder paper
 
-A run belongs to a row if it was trained with the same settings, whatever its folder or machine.
---run leaves alone what others are training; two of them at once share what is missing.
+A run belongs to a row if it was trained with the same settings, in any folder, on any machine.
+--run skips runs that another process trains now. Two --run at once share the missing runs.
 
 tables: """
 
@@ -40,13 +40,13 @@ def run(words: list[str]) -> int:
         The exit code: 1 if a training failed.
 
     Raises:
-        SettingError: A word makes no sense, or runs contradict each other.
+        SettingError: A word is wrong, or runs contradict each other.
     """
     typed = _parse(words)
     names, settings = names_and_settings(typed.words)
     if not names:
         known = ", ".join(table_names())
-        raise SettingError(f"saformer-table what? Type saformer-table NAME: {known}")
+        raise SettingError(f"saformer-table needs a table. Type saformer-table NAME: {known}")
     outputs, failed = require_folders(typed.outputs, typed.out, typed.run), []
     for name, config in [titled(name, settings) for name in names]:
         rows = compose_rows(name, config, settings)
@@ -71,10 +71,10 @@ def _parse(words: list[str]) -> argparse.Namespace:
         epilog=EXAMPLES + ", ".join(table_names()),
     )
     parser.add_argument("words", metavar="TABLE, setting=value", nargs="*", help="see below")
-    parser.add_argument("--run", action="store_true", help="train what is missing first")
-    help_ = "folder that the runs lie in, however deep (outputs)"
+    parser.add_argument("--run", action="store_true", help="first train the missing runs")
+    help_ = "folder that holds the runs, at any depth (outputs)"
     parser.add_argument("--outputs", metavar="DIR", default="outputs", help=help_)
-    help_ = "folder for TABLE.md, .tex and .csv, which are replaced (outputs/tables/TABLE-time)"
+    help_ = "folder for TABLE.md, .tex and .csv; old ones are replaced (outputs/tables/TABLE-time)"
     parser.add_argument("--out", metavar="DIR", default="", help=help_)
     return parser.parse_intermixed_args(words)
 
@@ -87,7 +87,7 @@ def _print(table: Table) -> None:
 
 
 def _below(table: Table) -> Iterator[str]:
-    """Notes, remarks and commands, as lines."""
+    """Lines below a table: notes, remarks and commands."""
     yield from render.grid(table).notes
     if table.remarks:
         yield from ("", *table.remarks)
@@ -95,7 +95,7 @@ def _below(table: Table) -> Iterator[str]:
         wanted = sum(len(row.seeds) for row in table.rows)
         absent = sum(len(row.missing) for row in table.rows)
         yield ""
-        yield f"{absent} of {wanted} runs are missing; --run makes them, as these commands do:"
+        yield f"{absent} of {wanted} runs are missing; --run makes them, or these commands do:"
         yield from commands
 
 

@@ -1,4 +1,4 @@
-"""The words of a command line that is not Hydra's: names, and the overrides of a training."""
+"""Parse a command line that Hydra does not parse: names, and the overrides of a training."""
 
 import argparse
 from typing import Any, NoReturn
@@ -7,7 +7,7 @@ from saformer.errors import SettingError
 
 
 class WordParser(argparse.ArgumentParser):
-    """Answers a wrong word in one line, and prints examples as they are written."""
+    """Answers a wrong word in one line, and prints examples without changing their layout."""
 
     def __init__(self, prog: str, **arguments: Any) -> None:
         as_written = argparse.RawDescriptionHelpFormatter
@@ -18,5 +18,5 @@ class WordParser(argparse.ArgumentParser):
 
 
 def names_and_settings(words: list[str]) -> tuple[list[str], list[str]]:
-    """Words without `=`, and those with it."""
-    return [w for w in words if "=" not in w], [w for w in words if "=" in w]
+    """Split words into names, which have no `=`, and settings, which have one."""
+    return [word for word in words if "=" not in word], [word for word in words if "=" in word]

@@ -1,5 +1,5 @@
-"""A trained network as files that need none of this package: torch.export and ONNX.
+"""Export a trained network to files that do not need this package: torch.export and ONNX.
 
-`program` writes the whole network as one program of PyTorch, `onnx` the same for other runtimes,
-and `check` compares what was written with the network.
+`program` writes the whole network as one PyTorch program, `onnx` writes the same for other
+runtimes, and `check` compares the written files with the network.
 """

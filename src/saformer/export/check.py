@@ -1,4 +1,4 @@
-"""What the files must keep: the logits of the checkpoint, and spikes that are zeros and ones.
+"""Check what files must keep: the checkpoint's logits, and spikes that are zeros and ones.
 
 B batch, K classes.
 """
@@ -19,38 +19,38 @@ class Agreement:
     """How far two networks are apart on the same inputs."""
 
     inputs: int
-    """How many."""
+    """Number of inputs."""
     difference: float
     """Largest |difference| of their logits."""
     largest: float
-    """Largest |logit| of the first, to measure it by."""
+    """Largest |logit| of the first network, to compare the difference with."""
     changed: int
-    """Inputs that the second puts into another class."""
+    """Number of inputs that the second network puts into another class."""
 
 
 def compare(
     first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Tensor], x: Tensor
 ) -> Agreement:
-    """Hold the logits [B, K] of two networks against each other.
+    """Compare the logits [B, K] of two networks.
 
-    Random spikes of rate coding are drawn alike for both, where PyTorch draws them; its generators
-    are left as they were.
+    If PyTorch draws the random spikes of rate coding, both networks get the same ones. The state of
+    its generators does not change.
     """
     logits = []
     for network in (first, second):
         with torch.no_grad(), apart(0):
             logits.append(network(x))
-    one, two = logits
-    changed = int((one.argmax(1) != two.argmax(1)).sum())
-    return Agreement(len(x), (one - two).abs().max().item(), one.abs().max().item(), changed)
+    a, b = logits
+    changed = int((a.argmax(1) != b.argmax(1)).sum())
+    return Agreement(len(x), (a - b).abs().max().item(), a.abs().max().item(), changed)
 
 
 @dataclass(frozen=True)
 class Values:
-    """What a layer takes or gives."""
+    """Facts about the values that a layer takes or gives."""
 
     layer: str
-    """Its dotted name."""
+    """Dotted name of the layer."""
     binary: float
     """Share of the values that are 0 or 1."""
     whole: bool
@@ -60,11 +60,11 @@ class Values:
 
 
 def look(network: nn.Module, x: Tensor) -> tuple[list[Values], list[Values]]:
-    """What every weight layer takes, and what every neuron layer gives, in the order they run in.
+    """Look at what each weight layer takes and each neuron layer gives, in running order.
 
     Args:
         network: A network whose BatchNorm is folded.
-        x: Its input.
+        x: Input of the network.
     """
     taken: list[Values] = []
     given: list[Values] = []

@@ -1,7 +1,7 @@
-"""The same program as ONNX, for runtimes that are not PyTorch.
+"""Write the same program as ONNX, for runtimes other than PyTorch.
 
-PyTorch translates the operations of a `torch.export` program one by one, so what is in the one file
-is in the other.
+PyTorch translates the operations of a `torch.export` program one by one, so both files have the
+same content.
 """
 
 import warnings
@@ -21,11 +21,11 @@ def missing(*names: str) -> list[str]:
 def save_onnx(program: ExportedProgram, path: Path) -> None:
     """Write a program as an ONNX model with one input `input` and one output `logits`.
 
-    Weights of more than 2 GB, the most that such a file holds, go into a second file beside it.
+    An ONNX file holds at most 2 GB, so larger weights go into a second file beside it.
 
     Args:
-        program: A program whose batch is of any size.
-        path: A file that is not there yet, of the ending `.onnx`.
+        program: A program for batches of any size.
+        path: A new file with the ending `.onnx`.
     """
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass  # comes with onnxscript
 
@@ -41,13 +41,13 @@ def save_onnx(program: ExportedProgram, path: Path) -> None:
             dynamic_shapes=({0: "batch"},),
         )
     assert made is not None, "without a path PyTorch returns the model"
-    # Metadata are half of the file, and name folders of this machine.
+    # The metadata is half of the file, and names folders of this machine.
     ClearMetadataAndDocStringPass()(made.model)
     made.save(path)
 
 
 def run_onnx(path: Path) -> Callable[[Tensor], Tensor]:
-    """The model of a file in onnxruntime on the CPU: input to logits."""
+    """Load a model into onnxruntime on the CPU; return a function from input to logits."""
     import onnxruntime
     import torch
 

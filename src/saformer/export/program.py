@@ -1,7 +1,7 @@
-"""The whole network as one program of PyTorch: bytes in, logits out.
+"""Write the whole network as one PyTorch program, from bytes to logits.
 
 torch.export records the operations of one forward pass with its weights. The file loads in any
-Python that has PyTorch, and nothing of this package is imported.
+Python that has PyTorch, without this package.
 
 T timesteps, B batch, C channels, H W height and width, K classes.
 """
@@ -18,8 +18,8 @@ def export_program(network: nn.Module, x: Tensor) -> ExportedProgram:
     """Record a network that takes a batch of any size.
 
     Args:
-        network: In evaluation mode, of one input whose first axis is the batch.
-        x: An input; its shape and dtype are those of the program, but for the batch.
+        network: A network in evaluation mode, with one input whose first axis is the batch.
+        x: An input; the program has its shape and dtype, but takes any batch size.
     """
     assert not network.training, "a program of training mode would change BatchNorm's statistics"
     # With a single sample, torch.export would make the batch size a constant.
@@ -37,15 +37,15 @@ def export_program(network: nn.Module, x: Tensor) -> ExportedProgram:
 def draws(program: ExportedProgram) -> bool:
     """Whether a program draws random numbers, as rate coding does."""
     tags = (getattr(node.target, "tags", ()) for node in program.graph.nodes)
-    return any(torch.Tag.nondeterministic_seeded in of_one for of_one in tags)
+    return any(torch.Tag.nondeterministic_seeded in node_tags for node_tags in tags)
 
 
 def save_program(program: ExportedProgram, path: Path) -> None:
-    """Write a program to a file of the ending `.pt2`.
+    """Write a program to a file.
 
     Args:
         program: The program.
-        path: A file that is not there yet.
+        path: A new file with the ending `.pt2`.
     """
     with warnings.catch_warnings():
         # These warn about membranes, which are empty between forward passes.

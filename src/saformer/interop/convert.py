@@ -111,8 +111,8 @@ def numberless(name: str) -> str:
 def _check_settings(weights: Weights, original: Original, module: SAFormerModule) -> None:
     """Refuse settings with which the same weights would compute something else."""
     wanted = original.settings(module.config.dataset.name)
-    found = {name: _setting(module, name) for name in wanted}
-    differ = [name for name in wanted if found[name] != wanted[name]]
+    actual = {name: _setting(module, name) for name in wanted}
+    differ = [name for name in wanted if actual[name] != wanted[name]]
     what = _describe(weights, original)
     if KIND & set(differ) or not _alike(original, module):
         raise CheckpointError(
@@ -120,7 +120,7 @@ def _check_settings(weights: Weights, original: Original, module: SAFormerModule
             f"{_right_model(weights, original)}"
         )
     if differ:
-        theirs, ours = (_words({n: of[n] for n in differ}) for of in (wanted, found))
+        theirs, ours = (_words({n: of[n] for n in differ}) for of in (wanted, actual))
         raise CheckpointError(f"{what} was made with {theirs}, not {ours}: type {theirs}")
 
 
@@ -204,8 +204,8 @@ def _stages(module: SAFormerModule) -> list[tuple[list[ConvBN], list[list[ConvBN
 def _alike(original: Original, module: SAFormerModule) -> bool:
     """Whether embeddings and blocks have as many layers as in the original."""
     wanted = [(len(embedding), {len(block)}) for embedding, block in original.stages]
-    found = [(len(stem), {len(block) for block in blocks}) for stem, blocks in _stages(module)]
-    return wanted == found
+    actual = [(len(stem), {len(block) for block in blocks}) for stem, blocks in _stages(module)]
+    return wanted == actual
 
 
 def _unused(

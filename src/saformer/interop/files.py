@@ -31,9 +31,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             weights.
     """
     if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        found = "is no regular file" if path.exists() and not path.is_dir() else found
-        raise CheckpointError(f"{path} {found}: name a file of weights")
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        problem = "is no regular file" if path.exists() and not path.is_dir() else problem
+        raise CheckpointError(f"{path} {problem}: name a file of weights")
     try:
         if zipfile.is_zipfile(path):  # checkpoints from before PyTorch 1.6 are not zip files
             require_whole(path)
