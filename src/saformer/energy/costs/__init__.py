@@ -1,7 +1,7 @@
-"""Hardware models: operations under a convention turned into picojoules, beside a spikeless twin.
+"""Hardware models: energy in picojoules of counted operations, and of a twin without spikes.
 
-Every number is an estimate from published constants; none is measured. A model holds its constants,
-all of one technology node, and no number mixes two models.
+Every number is an estimate from published constants, not a measurement. All constants of a model
+belong to one technology node, and no number mixes two models.
 """
 
 from functools import cache
@@ -51,25 +51,25 @@ MODELS: dict[str, CostModel] = {
 
 @cache
 def cost_model(name: str) -> CostModel:
-    """The hardware model of this name; one of your own by its dotted name.
+    """The hardware model of this name; a dotted name stands for a model of your own.
 
     Raises:
-        SettingError: There is none.
+        SettingError: There is no such model, or it cannot be used.
     """
     if "." not in name:
         require_known("energy.costs", name, MODELS)
         return MODELS[name]
     expected = "a subclass of CostModel, or an instance of one"
-    found = locate("energy.costs", name, _fits, expected)
-    if isinstance(found, type):
-        require_options("energy.costs", found, "__init__", (), {})
-        found = found()
-    model: CostModel = found
+    located = locate("energy.costs", name, _fits, expected)
+    if isinstance(located, type):
+        require_options("energy.costs", located, "__init__", (), {})
+        located = located()
+    model: CostModel = located
     require(model.name not in MODELS, "energy.costs", f"give {name} a name of its own", model.name)
     return model
 
 
-def _fits(found: Any) -> bool:
-    if isinstance(found, type):
-        return issubclass(found, CostModel) and not isabstract(found)
-    return isinstance(found, CostModel)
+def _fits(candidate: Any) -> bool:
+    if isinstance(candidate, type):
+        return issubclass(candidate, CostModel) and not isabstract(candidate)
+    return isinstance(candidate, CostModel)

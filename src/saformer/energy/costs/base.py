@@ -1,11 +1,11 @@
-"""What all hardware models share: prices of layers, added up, and where the twin breaks even.
+"""The base of all hardware models: it adds up prices of layers, and finds the break-even rate.
 
-The price of a layer is split into parts (operations, LIF update, state, movement ...), and a part
-either follows the spikes or is paid at any rate. With R the mean rate of the network that gives
+The price of a layer has parts (operations, LIF update, state, movement ...). A part either follows
+the spikes or is the same at any rate. With R the mean rate of the network, this gives
 
     E_SNN(r) = fixed + events r / R,     E_SNN(r*) = E_twin   ->   r* = R (E_twin - fixed) / events
 
-which scales all spikes together, and is negative where the twin wins even over a silent network.
+Here all spikes scale together. r* is negative if the twin wins even over a silent network.
 
 T timesteps, n samples. Energies are in pJ per image.
 """
@@ -39,11 +39,11 @@ class Item:
     pJ: float
     """Energy."""
     event: bool
-    """It is paid per nonzero input, not at any rate."""
+    """Whether it is paid for each nonzero input; otherwise it is paid at any rate."""
 
     @property
     def follows_spikes(self) -> bool:
-        """It grows with the firing rate."""
+        """Whether it grows with the firing rate."""
         return self.event and self.row.layer.carries_spikes
 
 
@@ -56,13 +56,13 @@ class Cost:
     technology: str
     """Technology node of all its constants."""
     twin: str
-    """What it is compared with: the same shape without spikes."""
+    """The network that it is compared with: one of the same shape without spikes."""
     counted: Counted
     """The operations that were priced."""
     items: list[Item]
-    """What makes up the total."""
+    """Parts of the total."""
     beside: list[Item]
-    """What the model leaves out of its total; reported beside it."""
+    """Parts that the model leaves out of its total; they are reported beside it."""
     ann_pJ: float
     """Energy of the twin."""
 
@@ -73,27 +73,27 @@ class Cost:
 
     @property
     def parts(self) -> dict[str, float]:
-        """The total by part."""
+        """The total energy of each part."""
         return _grouped((item.part, item.pJ) for item in self.items)
 
     @property
     def parts_beside(self) -> dict[str, float]:
-        """What is not in the total, by part."""
+        """The energy beside the total, by part."""
         return _grouped((item.part, item.pJ) for item in self.beside)
 
     @property
     def layers(self) -> dict[str, float]:
-        """The total by layer."""
+        """The total energy of each layer."""
         return _grouped((item.row.name, item.pJ) for item in self.items)
 
     @property
     def layers_beside(self) -> dict[str, float]:
-        """What is not in the total, by layer."""
+        """The energy beside the total, by layer."""
         return _grouped((item.row.name, item.pJ) for item in self.beside)
 
     @property
     def ratio(self) -> float:
-        """Energy of the spiking network over that of its twin: below one it wins."""
+        """Energy of the spiking network over that of its twin; below one, the former wins."""
         return self.snn_pJ / self.ann_pJ if self.ann_pJ else nan
 
     @property
@@ -124,10 +124,10 @@ class Cost:
     def se_pJ(self) -> float:
         """Standard error of the total over the samples, s/sqrt(n); not a number for n = 1.
 
-        Taken of per-sample totals, since the layers of a sample rise and fall together. What a
-        convention charges alike for every sample adds nothing, nor do the output spikes of neurons,
-        which are not kept by sample. There is no finite-population correction: the samples stand
-        for images beyond the set they were drawn from.
+        It uses the totals of the samples, because the layers of a sample rise and fall together. A
+        charge that is equal for all samples adds nothing. Output spikes of neurons add nothing
+        either, because they are not counted for each sample. There is no finite-population
+        correction, because the samples stand for images beyond the set they were drawn from.
         """
         n = self.counted.samples
         if n < 2:
@@ -142,7 +142,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class CostModel(ABC):
-    """A hardware model: constants, and prices of a layer and of the same layer in the twin."""
+    """A hardware model: constants, and the price of a layer in the network and in its twin."""
 
     name: str
     """Name that every result carries."""
@@ -164,7 +164,7 @@ class CostModel(ABC):
 
     @abstractmethod
     def twin(self, T: int) -> str:
-        """What a network of T timesteps is compared with."""
+        """Name the twin of a network with T timesteps."""
 
     @abstractmethod
     def priced(self, row: Row, T: int) -> Iterator[Item]:
@@ -175,7 +175,7 @@ class CostModel(ABC):
         """Energy of the same layer in the twin."""
 
     def beside(self, row: Row) -> Iterator[Item]:
-        """Parts that are reported but not added up."""
+        """Parts that are reported beside the total, but not added to it."""
         return iter(())
 
 

@@ -1,4 +1,4 @@
-"""Arithmetic in 45 nm, the constants behind the field's usual energy number."""
+"""Arithmetic in 45 nm, with the constants that most papers of the field use."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,17 +39,18 @@ INT32 = Arithmetic(name="INT32", bits=32, add=0.1, mul=3.1)
 
 @dataclass(frozen=True, kw_only=True)
 class Horowitz45(CostModel):
-    """Arithmetic of the synaptic operations and nothing else.
+    """Energy of the arithmetic of synaptic operations, and of nothing else.
 
         E_SNN = E_MAC MACs + E_AC ACs,     E_ANN = E_MAC M
 
-    and beside the total, with N neurons, theta output spikes and M dense MACs of one step,
+    M is the number of dense MACs of one step. Beside the total it reports, for N neurons and theta
+    output spikes,
 
         lif        T N (E_mul + 2 E_add) + theta E_add
         state      2 T N bits e_SRAM                     membranes read and written
         residual   E_add for every output of a residual addition
 
-    At S = r T M the crossover is E_MAC(ANN) / (E_AC(SNN) T). Constants: Horowitz, ISSCC
+    If S = r T M, the crossover is at r = E_MAC(ANN) / (E_AC(SNN) T). Constants: Horowitz, ISSCC
     2014, 45 nm.
     """
 

@@ -1,4 +1,4 @@
-"""Integer arithmetic, memories as large as what they hold, and addressing."""
+"""Integer arithmetic, memories that are as large as their content, and addressing."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from saformer.energy.table import Kind
 class Lemaire2022(CostModel):
     """Compute, memory and addressing, after Lemaire et al. 2022 (arXiv 2210.13107).
 
-    With e_in, e_out, e_par the access energies of memories that hold the input, the output (of one
-    step each) and the weights, S synaptic operations, N outputs, M dense MACs of one step, theta
-    input spikes, a layer that accumulates costs
+    e_in, e_out and e_par are the access energies of the memories that hold the input and the output
+    of one step, and the weights. There are S synaptic operations, N outputs, M dense MACs of one
+    step and theta input spikes. The cost of a layer that accumulates is
 
         acs          S E_add
         weights      (S + T N) e_par              T N: the bias, in every step
@@ -25,16 +25,16 @@ class Lemaire2022(CostModel):
         addressing   2 theta E_MAC + S E_add
         lif          T N (E_MAC + E_add) + theta_out E_add     of a neuron layer
 
-    and a layer that multiplies, as every layer of the twin does,
+    The cost of a layer that multiplies, such as every layer of the twin, is
 
         M (E_MAC + e_in + e_par) + N (E_add + e_par + e_out) + (N_in + N) E_add.
 
-    S is the exact count where the source has theta C_out ceil(k/s)^2, which ignores borders; C_out
-    k^2 additions of addressing in the twin, below a thousandth of a percent, are left out. Access
-    energy depends on the capacity of the memory and runs on linearly between the points; published
-    code looks it up by the number of accesses and restarts at zero after each point. Leaves out
-    attention, residual additions and pooling, for which the source has no terms. Constants: INT32,
-    45 nm (Horowitz, ISSCC 2014).
+    S is our exact count; the source has theta C_out ceil(k/s)^2, which ignores borders. We leave
+    out C_out k^2 additions of addressing in the twin, which are below a thousandth of a percent.
+    Our access energy depends on the capacity of the memory and is linear between the points; the
+    published code looks it up by the number of accesses and restarts at zero after each point. We
+    leave out attention, residual additions and pooling, because the source has no terms for them.
+    Constants: INT32, 45 nm (Horowitz, ISSCC 2014).
     """
 
     name: str = "lemaire2022"

@@ -16,12 +16,12 @@ class MemorySimple(CostModel):
         E_SNN = MACs (E_MAC + e) + ACs (E_AC + e) + T N e + 2 T N e
         E_ANN = M (E_MAC + e) + N e,     e = 24.96 pJ/byte x 4 bytes
 
-    for operations, biases and membranes: N outputs of weight layers or neurons, M dense MACs of one
-    step. Nothing is reused, so the crossover lies near
-    1/T where operations far outnumber neurons. The LIF update is not in the source and
-    stands beside the total. A product of attention fetches its operand like a weight; a sum fetches
-    none. Arithmetic: FP32, 45 nm (Horowitz, ISSCC 2014); 24.96 pJ/byte is the 3.12 pJ/bit of STEP
-    (arXiv 2505.11151), whose node is not stated where it was read.
+    The terms of E_SNN are operations, biases and membranes, with N outputs of weight layers or
+    neurons; M counts dense MACs of one step. Nothing is reused, so the crossover is near 1/T if
+    there are many more operations than neurons. The source has no LIF update; we report it beside
+    the total. A product of attention fetches its operand like a weight; a sum fetches none.
+    Arithmetic: FP32, 45 nm (Horowitz, ISSCC 2014). 24.96 pJ/byte is the 3.12 pJ/bit of STEP (arXiv
+    2505.11151); the text that we read does not state its technology node.
     """
 
     name: str = "memory_simple"

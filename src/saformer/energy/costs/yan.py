@@ -17,18 +17,19 @@ class Yan2024Twin(CostModel):
         E_QNN = (1 - g) M (E_MAC + e_w) + moves b h e_dense + N E_CMP
 
     S synaptic operations, M dense MACs of one step, N neurons, theta_out output spikes, h hops,
-    g the share of the twin's activations that are zero. The equations were re-derived from notes on
-    the paper, which was not read. An input moves once for every `reuse` operations that it takes
-    part in: the paper adds up neuron by neuron, which is a reuse of one; `reuse=inf` moves each
-    input once for all of the layer.
+    g the share of the twin's activations that are zero. We derived the equations again from notes
+    on the paper, and did not read the paper. An input moves once for every `reuse` operations that
+    it takes part in. The paper adds up neuron by neuron, so its reuse is one; with `reuse=inf`,
+    each input moves once for the whole layer.
 
-    Constants: 22 nm; accumulate, compare and subtract alike; an event 3.0 pJ/bit/hop (Loihi's
-    routing), a dense word 0.25. Ours: E_MAC = b E_ACC, b partial products added up, since the
-    synthesised values are not at hand; accesses to weights and membranes are not either, and count
-    zero by default. At T = 5 the paper's network wins below a rate of 5.7 %, this one below 5.2 %.
+    Constants: 22 nm. Accumulate, compare and subtract cost the same. Moving an event costs 3.0
+    pJ/bit/hop (Loihi's routing), moving a dense word 0.25. We do not have the synthesised values,
+    so we use E_MAC = b E_ACC, the sum of b partial products. We have no values for accesses to
+    weights and membranes either; they cost zero by default. At T = 5 the paper's network wins below
+    a rate of 5.7 %, ours below 5.2 %.
 
-    The twin is exact for neurons without leak and with reset by subtraction; the leak is not
-    priced. Leaves out control, residual additions, and sums and masks of the twin's attention.
+    The twin is exact for neurons without leak and with reset by subtraction; we do not price the
+    leak. We leave out control, residual additions, and sums and masks of the twin's attention.
     """
 
     name: str = "yan2024_twin"
@@ -46,7 +47,7 @@ class Yan2024Twin(CostModel):
     sparsity: float = 0.0
     """Share g of the twin's activations that are zero."""
     weight_bits: int = 4
-    """Bits of a weight, alike in both."""
+    """Bits of a weight, the same in both networks."""
     weight_bit: float = 0.0
     """Access to a weight, in pJ per bit and operation (20.3: DRAM)."""
     state: float = 0.0
@@ -76,7 +77,7 @@ class Yan2024Twin(CostModel):
             return row.inputs / row.steps * self.acc
         if not row.dense:
             return 0.0
-        # Nothing is known of zeros among pixels: both networks compute the first layer alike.
+        # We do not know the zeros among pixels, so both networks compute the first layer alike.
         active = 1.0 if row.layer.values is Values.real else 1 - self.sparsity
         compute = active * row.dense * (bits(T) * self.acc + self._weight)
         moves = self._moves(row.dense, row.inputs / row.steps)
@@ -91,5 +92,5 @@ class Yan2024Twin(CostModel):
 
 
 def bits(T: int) -> int:
-    """Bits of an activation that T timesteps can tell apart, ceil(log2(T + 1))."""
+    """Bits that an activation needs to hold the spike count of T timesteps, ceil(log2(T + 1))."""
     return T.bit_length()
