@@ -123,7 +123,7 @@ def test_a_trusted_class_is_loaded(hostile):
         "class Mine(MultiStepLeaky):\n    pass\n"
     )
     path = hostile({"neuron.layer": "mine.Mine"})
-    with pytest.raises(SettingError, match=r"if it is yours, type neuron\.layer=mine\.Mine "):
+    with pytest.raises(SettingError, match=r"if you trust it, type neuron\.layer=mine\.Mine "):
         load(path, trust=["mine"])
     kinds = {type(part).__name__ for part in load(path, trust=["mine.Mine"]).modules()}
     assert "Mine" in kinds and "MultiStepLeaky" not in kinds

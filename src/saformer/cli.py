@@ -144,9 +144,9 @@ def main() -> None:
         sys.argv = [f"{sys.argv[0]}-{name}", *words]
         COMMANDS[name]()
     else:
-        known = ", ".join(COMMANDS)
+        names = ", ".join(COMMANDS)
         hint = suggest(name, COMMANDS)
-        _stop(SettingError(f"there is no command '{name}'.{hint} Commands: {known}"))
+        _stop(SettingError(f"there is no command '{name}'.{hint} Commands: {names}"))
 
 
 def _train(composed: DictConfig) -> float | tuple[float, ...]:

@@ -76,9 +76,9 @@ def run(words: list[str]) -> int:
     if typed.command == "list":
         names = names or _names()
     elif not names and not any(word.startswith(("dataset=", "experiment=")) for word in settings):
-        known = ", ".join(_names())
+        datasets = ", ".join(_names())
         raise SettingError(
-            f"{typed.command} needs a dataset. Type saformer-data {typed.command} NAME: {known}"
+            f"{typed.command} needs a dataset. Type saformer-data {typed.command} NAME: {datasets}"
         )
     return commands[typed.command](_compose(names, settings), typed.mirror)
 

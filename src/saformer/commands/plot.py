@@ -47,12 +47,12 @@ def run(words: list[str]) -> int:
     """
     typed = _parse(words)
     names, settings = names_and_settings(typed.words)
-    known = ", ".join(KINDS)
+    kinds = ", ".join(KINDS)
     if not names:
-        raise SettingError(f"saformer-plot needs a figure. Type saformer-plot WHAT: {known}")
+        raise SettingError(f"saformer-plot needs a figure. Type saformer-plot WHAT: {kinds}")
     what, *names = names
     if what not in KINDS:
-        raise SettingError(f"there is no figure '{what}'.{suggest(what, KINDS)} Figures: {known}")
+        raise SettingError(f"there is no figure '{what}'.{suggest(what, KINDS)} Figures: {kinds}")
     outputs = require_folders(typed.outputs, typed.out)
     out = Path(typed.out) if typed.out else None
     if what in FIGURES:

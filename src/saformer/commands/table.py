@@ -45,8 +45,8 @@ def run(words: list[str]) -> int:
     typed = _parse(words)
     names, settings = names_and_settings(typed.words)
     if not names:
-        known = ", ".join(table_names())
-        raise SettingError(f"saformer-table needs a table. Type saformer-table NAME: {known}")
+        tables = ", ".join(table_names())
+        raise SettingError(f"saformer-table needs a table. Type saformer-table NAME: {tables}")
     outputs, failed = require_folders(typed.outputs, typed.out, typed.run), []
     for name, config in [titled(name, settings) for name in names]:
         rows = compose_rows(name, config, settings)

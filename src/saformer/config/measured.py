@@ -75,8 +75,8 @@ def _require_metric(config: Config, setting: str, name: str) -> None:
         return
     if not any_metric:
         group = name.partition("/")[0]
-        known = [metric for metric in (*SCALARS, *OF_COSTS) if metric.startswith(f"{group}/")]
-        require_known(setting, name, known)
+        metrics = [metric for metric in (*SCALARS, *OF_COSTS) if metric.startswith(f"{group}/")]
+        require_known(setting, name, metrics)
     if not energy.enabled:
         raise SettingError(f"{setting}={name} needs counting: type energy=exact")
     if energy.every_n_epochs > 1:

@@ -45,11 +45,11 @@ def restore(
     settings |= {"callbacks": {}, "logger": {}}  # evaluations build neither
     settings["dataset"] = saved["dataset"] | _data_here(saved["dataset"], composed)
     restored = OmegaConf.create(settings)
-    known = setting_names()
+    schema_names = setting_names()
     for name, default in composed.items():
         # Take what belongs to this machine, and settings that did not exist yet when the
         # checkpoint was written. Skip unknown ones: a conf/ here may belong to another program.
-        if name not in restored and name in known:
+        if name not in restored and name in schema_names:
             restored[name] = literal(default)
     restored.neuron.backend = composed.neuron.backend
     precision = str(saved["trainer"].get("precision"))

@@ -134,8 +134,8 @@ def _right_model(weights: Weights, original: Original) -> str:
     sizes = _sizes(weights, original)
     name = f"{original.preset}_{sizes['model.depth']}_{sizes['model.dim']}"
     name += "_events" if sizes["dataset.in_channels"] == 2 else ""
-    known = sorted(path.stem for path in (conf_dir() / "model").glob(f"{original.preset}_*.yaml"))
-    return f"type model={name}" if name in known else f"its models are {', '.join(known)}"
+    presets = sorted(path.stem for path in (conf_dir() / "model").glob(f"{original.preset}_*.yaml"))
+    return f"type model={name}" if name in presets else f"its models are {', '.join(presets)}"
 
 
 def _sizes(weights: Weights, original: Original) -> dict[str, int | None]:
