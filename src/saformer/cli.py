@@ -359,8 +359,11 @@ def _stop(error: BaseException) -> NoReturn:
 
 
 def _be_deaf() -> None:
+    """Ignore further signals, and loader processes that end by them, which torch raises about."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def in_one_line(error: BaseException) -> str | None:

@@ -163,10 +163,10 @@ with open(f"noted-{devices}-{training.global_rank if devices > 1 else 0}.json", 
 def start(script: str, *words: str) -> None:
     """Run a script in a process of its own, which starts the others."""
     Path("script.py").write_text(script)
-    models = ROOT / "tests/models"
+    helpers = ROOT / "tests" / "helpers"
     done = subprocess.run(
         [sys.executable, "script.py", *words],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(models)},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(helpers)},
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -404,7 +404,7 @@ def test_another_number_of_devices_goes_on_at_the_right_learning_rate(compose, m
     that of the epochs done."""
     alone = ("trainer.devices=1", "trainer.strategy=auto", "hydra.run.dir=run", "epochs=4")
     end = "+callbacks.end={_target_:misfortunes.Signal,number:2,where:on_train_epoch_start,epoch:2}"
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "helpers"), prepend=os.pathsep)
     assert train(*SHORT, *alone, end).returncode == 130
     assert train(*SHORT, "hydra.run.dir=run", "epochs=4").returncode == 0
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
