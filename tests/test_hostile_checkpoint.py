@@ -6,9 +6,11 @@ import os
 import stat
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -426,15 +428,23 @@ def test_every_stored_setting_does_nothing(honest, victim):
         assert found == [], (name, value)
 
 
+def todays(names: Iterable[str], parts: int) -> list[str]:
+    """One of several parts of the names; over days every name has its turn."""
+    shuffled = sorted(names)
+    Random(parts).shuffle(shuffled)
+    return shuffled[date.today().toordinal() % parts :: parts]
+
+
 @pytest.mark.slow
 def test_every_stored_setting_with_every_value_does_nothing(honest, victim):
-    """As far as settings are read: every hostile value in the place of each."""
+    """As far as settings are read: every hostile value in the place of a third of them, each day
+    another third."""
     content = load_checkpoint(honest)
     composed = compose([], "eval")
     stored = content["hyper_parameters"]["config"]
     check(restore(stored, composed, []))
     with watched([Path.cwd()], victim) as found:
-        for name in leaves(stored):
+        for name in todays(leaves(stored), 3):
             for value in (value for kind in values(victim).values() for value in kind):
                 changed = {"config": replaced(stored, {name: value})}
                 with suppress(UserError):
@@ -446,12 +456,13 @@ def test_every_stored_setting_with_every_value_does_nothing(honest, victim):
 
 @pytest.mark.slow
 def test_every_stored_setting_does_nothing_in_the_commands(cli, hostile, victim):
-    """Loaded and counted, with a path or a name in the place of each in turn."""
+    """Loaded and counted, with a path or a name in the place of half of them, each day others."""
     for warm in ({}, {"dataset.name": "unknown"}):
         attack(cli, hostile(warm), victim, ("load", "energy"))  # imports what is late
     kinds = values(victim)
     every = [*kinds["path"], *kinds["name"], *kinds["interpolation"]]
-    for number, name in enumerate(leaves(load_checkpoint(hostile())["hyper_parameters"]["config"])):
+    stored = load_checkpoint(hostile())["hyper_parameters"]["config"]
+    for number, name in enumerate(todays(leaves(stored), 2)):
         value = every[number * 5 % len(every)]
         assert attack(cli, hostile({name: value}), victim, ("load", "energy")) == [], (name, value)
     assert not Path("sprung").exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from forked import start
+from mostly_slow import mostly_slow
 from resumable import SHORT
 
 from saformer import files
@@ -65,6 +66,7 @@ def test_evaluations_of_one_command_leave_a_file_each(cli, checkpoint, noon):
     assert all(f"{name}\n" in out for name in names)
 
 
+@pytest.mark.slow
 def test_evaluations_at_a_time_leave_a_file_each(checkpoint, tmp_path):
     """Four processes on one checkpoint: four files, whole, and nothing else."""
     words = (f"ckpt_path={checkpoint}", "trainer=cpu")
@@ -79,7 +81,10 @@ def test_evaluations_at_a_time_leave_a_file_each(checkpoint, tmp_path):
 
 @pytest.mark.parametrize(
     ("command", "words", "what"),
-    [("energy", ("ckpt_path=",), "energy"), ("plot", ("spikes", "--images", "1"), "plots")],
+    mostly_slow(
+        [("energy", ("ckpt_path=",), "energy"), ("plot", ("spikes", "--images", "1"), "plots")],
+        names=3,
+    ),
 )
 def test_reports_of_one_second_have_a_folder_each(cli, checkpoint, noon, command, words, what):
     """The second has a number behind its name, and nothing of the first is changed."""

@@ -58,7 +58,11 @@ def commands() -> list[str]:
 COMMANDS = commands()
 HERE = [c for c in COMMANDS if not any(re.match(pattern, c) for pattern in ELSEWHERE)]
 LISTS = r"saformer-data|saformer-table (digits|mine)"  # other tables compose rows for seconds
-QUICK = [c for c in HERE if re.search(OUT_OF_REACH, c) or re.match(LISTS, c)]
+QUICK = [
+    command
+    for command in HERE
+    if (re.search(OUT_OF_REACH, command) and "table" not in command) or re.match(LISTS, command)
+]
 SLOW = [c for c in HERE if c not in QUICK]
 
 

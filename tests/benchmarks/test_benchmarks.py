@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mostly_slow import mostly_slow
 from torch import nn
 
 from benchmarks import lif, report, scaling_figure, train_step
@@ -116,7 +117,7 @@ def test_the_ratio_is_the_median_of_the_rounds():
 
 
 @pytest.mark.parametrize("events", [False, True], ids=["images", "events"])
-@pytest.mark.parametrize("name", EAGER)
+@pytest.mark.parametrize("name", mostly_slow(EAGER, 3))
 def test_every_network_trains(name, events):
     """Each maps a batch to logits of every timestep, and a step changes its weights."""
     trainee = Trainee(name, small(events=events))

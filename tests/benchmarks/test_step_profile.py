@@ -5,6 +5,7 @@ import time
 
 import pytest
 import torch
+from mostly_slow import mostly_slow
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -99,7 +100,7 @@ SLOW = {
 }
 
 
-@pytest.mark.parametrize("place", SLOW, ids=" ".join)
+@pytest.mark.parametrize("place", mostly_slow(SLOW, 3), ids=" ".join)
 def test_a_slow_layer_is_found(backbone, shares, place):
     """The time of a layer counts for its part and its kind, forward and backward."""
     network = backbone("attention=ssa", *TINY, "model.dwc.place=none")

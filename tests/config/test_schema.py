@@ -21,7 +21,14 @@ GROUPS = [
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(("group", "option"), GROUPS, ids=lambda value: value)
+# Other everyday tests build every model and experiment.
+OPTIONS = [
+    pytest.param(*one, marks=[pytest.mark.slow] if one[0] in ("model", "experiment") else [])
+    for one in GROUPS
+]
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
 def test_every_option_composes(compose, group, option):
     """Each file of conf/ gives a configuration that passes the checks."""
     # The default dataset, digits, forbids the flips that most of these files have.

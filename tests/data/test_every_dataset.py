@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from event_files import stream, write_cifar10_dvs, write_gesture
+from mostly_slow import mostly_slow
 from pictures import idx, write_imagenet, write_tiny
 
 from saformer.config.files import conf_dir
@@ -85,7 +86,10 @@ SETS = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for p in (conf_dir() / "dataset").glob("*.yaml")))
+DATASETS = sorted(path.stem for path in (conf_dir() / "dataset").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", mostly_slow(DATASETS, 3))
 def test_a_run_goes_from_the_files_to_the_test(cli, name):
     """`dataset=NAME trainer=debug` trains, validates and tests on the files below data_dir."""
     assert name in SETS, f"conf/dataset/{name}.yaml needs a row in SETS, and so a small set"

@@ -7,6 +7,7 @@ import pytest
 import snntorch as snn
 import torch
 from brute import assert_equals_brute_force, recording
+from mostly_slow import mostly_slow
 from nets import B, Chain, T, TinySSA, exact, frames, images
 from torch import nn
 from torch.nn.utils import prune
@@ -143,7 +144,7 @@ def test_batches_add_up():
     assert_same(counter.table(), whole)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", mostly_slow(MODELS))
 def test_every_model_is_counted_whole(backbone, unweighted, model):
     """The dense work of what is counted is what FlopCounterMode sees, to the digit."""
     size = 128 if "events" in model else 224 if "_8_" in model else 8 if "tiny" in model else 32

@@ -159,6 +159,7 @@ def test_the_page_is_run(cli, checkpoint):
     assert (scope["classes"].numpy() == scope["logits"].argmax(1)).all()
 
 
+@pytest.mark.slow
 def test_an_older_pytorch_leaves_onnx_out(cli, checkpoint, monkeypatch):
     """If PyTorch is too old to write ONNX of a network, the rest is written, and a line says so."""
     from saformer.commands import export

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import reference_nets as nets
 import torch
+from mostly_slow import mostly_slow
 from originals_small import CASES, names_of, original, ours
 from torch import nn
 
@@ -95,7 +96,7 @@ def count(tensors) -> int:
     return sum(tensor.numel() for tensor in tensors)
 
 
-@pytest.mark.parametrize(("preset", "dataset"), PUBLISHED)
+@pytest.mark.parametrize(("preset", "dataset"), mostly_slow(PUBLISHED, names=2))
 def test_published_networks_convert_without_rest(compose, monkeypatch, preset, dataset):
     """The original has its published count to the digit, and each tensor a place or a reason."""
     for draw in ("kaiming_uniform_", "trunc_normal_"):  # names need no weights
@@ -187,6 +188,7 @@ def test_heads_show_where_the_original_has_them(compose):
     ]
 
 
+@pytest.mark.slow
 def test_another_network_is_refused(compose):
     """Weights of one file are never taken for the network of another."""
     for name, case in CASES.items():

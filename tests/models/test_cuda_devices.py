@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 import torch.nn.functional as F
+from mostly_slow import mostly_slow
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.function import BackwardCFunction
@@ -120,7 +121,7 @@ def step(model, x, dtype=None):
     return gradients(loss)
 
 
-@pytest.mark.parametrize("name", EVERY_ATTENTION)
+@pytest.mark.parametrize("name", mostly_slow(EVERY_ATTENTION, 2))
 def test_a_step_stays_on_cuda(name):
     """Training with autocast meets no tensor of the CPU and reads no number off the device."""
     with on_cuda(name) as model:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from lively import images, lively
+from mostly_slow import mostly_slow
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -58,7 +59,9 @@ NETWORKS = [
     (*QKFORMER, "attention=sasa", "timesteps=2"),
     (*QKFORMER, "attention.scale=1", "timesteps=1"),
 ]
-each = pytest.mark.parametrize("overrides", NETWORKS, ids=lambda o: " ".join(o) or "default")
+each = pytest.mark.parametrize(
+    "overrides", mostly_slow(NETWORKS, 2), ids=lambda o: " ".join(o) or "default"
+)
 some = pytest.mark.parametrize(
     "kept", OTHERS, ids=lambda m: f"{m.spikes.value}-{m.recompute.value}"
 )

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lively import filled, images, lively, step_by_step
+from mostly_slow import mostly_slow
 from torch import nn
 
 from saformer import energy
@@ -40,7 +41,7 @@ SEW = [
     ),
 ]
 ALL = [*MEMBRANE, *SEW]
-each = pytest.mark.parametrize("overrides", ALL, ids=" ".join)
+each = pytest.mark.parametrize("overrides", mostly_slow(ALL, 3), ids=" ".join)
 
 
 def side(overrides: tuple[str, ...]) -> int:

@@ -7,6 +7,7 @@ import re
 import pytest
 import torch
 from lively import filled, images, lively, step_by_step
+from mostly_slow import mostly_slow
 from torch import nn
 
 from saformer.errors import SettingError
@@ -37,7 +38,7 @@ VARIANTS = [
 ]
 
 
-@pytest.mark.parametrize("overrides", READINGS, ids=" ".join)
+@pytest.mark.parametrize("overrides", mostly_slow(READINGS, 3), ids=" ".join)
 def test_every_reading_trains_every_parameter(backbone, overrides):
     """No parameter is without a gradient, so DDP needs no search for unused ones."""
     model = lively(backbone(*overrides))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mostly_slow import mostly_slow
 from short_run import SHORT, results
 
 UNUSUAL = ("model.dim=32", "timesteps=2", "loss.label_smoothing=0.2")
@@ -58,7 +59,7 @@ def test_evaluation_changes_only_what_is_typed(unusual, cli):
     assert config["loss"]["label_smoothing"] == 0.2
 
 
-@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+@pytest.mark.parametrize("precision", mostly_slow(["64-true", "bf16-true"]))
 def test_weights_of_another_precision_are_given_their_own(train, cli, precision):
     """With weights in double or half precision a run trains, draws and is evaluated."""
     words = (f"trainer.precision={precision}", "model.dim=16", "plots=true")

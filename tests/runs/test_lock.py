@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 from forked import finish, start
+from mostly_slow import mostly_slow
 from resumable import SHORT
 
 from saformer.errors import InUseError
@@ -51,7 +52,7 @@ def content(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
-@pytest.mark.parametrize("moment", [".hydra/overrides.yaml", "metrics.jsonl"])
+@pytest.mark.parametrize("moment", mostly_slow([".hydra/overrides.yaml", "metrics.jsonl"]))
 def test_a_second_start_in_the_folder_of_a_run_is_refused_and_writes_nothing(tmp_path, moment):
     """Before the first one's run.json and in the midst of its epochs: one line says who is there,
     no byte of the folder is changed, and the first ends as if it had been alone."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mostly_slow import mostly_slow
 from short_run import SHORT, lines, results
 
 CONSTANT = ("scheduler=constant", "augment.mixup=0.4")
@@ -245,19 +246,22 @@ def test_several_values_run_one_after_the_other(cli):
 
 @pytest.mark.parametrize(
     "overrides",
-    [
-        ("callbacks=ema",),
-        ("callbacks=early_stopping",),
-        ("callbacks=none",),
-        ("trainer=debug",),
-        ("loss.tet=true",),
-        ("augment=cifar", "augment.cutmix=1.0", "dataset.flippable=true"),
-        ("scheduler.interval=epoch",),
-        ("trainer.gradient_clip_val=1.0", "trainer.accumulate_grad_batches=2"),
-        ("trainer.precision=bf16-mixed",),
-        ("logger=csv",),
-        ("neuron=plif", "neuron.surrogate.name=atan"),
-    ],
+    mostly_slow(
+        [
+            ("callbacks=ema",),
+            ("callbacks=early_stopping",),
+            ("callbacks=none",),
+            ("trainer=debug",),
+            ("loss.tet=true",),
+            ("augment=cifar", "augment.cutmix=1.0", "dataset.flippable=true"),
+            ("scheduler.interval=epoch",),
+            ("trainer.gradient_clip_val=1.0", "trainer.accumulate_grad_batches=2"),
+            ("trainer.precision=bf16-mixed",),
+            ("logger=csv",),
+            ("neuron=plif", "neuron.surrogate.name=atan"),
+        ],
+        3,
+    ),
     ids=" ".join,
 )
 def test_options_train_and_test(train, overrides):

@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
+from mostly_slow import mostly_slow
 from torch import nn
 from torch.nn.utils import get_total_norm
 
@@ -122,7 +123,7 @@ OPTIONS += [
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=" ".join)
+@pytest.mark.parametrize("options", mostly_slow(OPTIONS, 3), ids=" ".join)
 def test_nan_behind_spikes_is_in_the_gradient(backbone, options):
     """One NaN in a layer leaves the loss finite, whatever mixes tokens, and no gradient before."""
     network, x = backbone("model.dim=16", "timesteps=2", *options), torch.rand(4, 1, 8, 8)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mostly_slow import mostly_slow
 
 import saformer
 from saformer.checkpoint import load_checkpoint
@@ -27,7 +28,7 @@ def trained(shared_run) -> Path:
     return shared_run(*SHORT) / "run" / "checkpoints" / "last.ckpt"
 
 
-@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("every", mostly_slow([1, 3]))
 @pytest.mark.parametrize("ema", [(), ("callbacks=ema",)], ids=["", "ema"])
 def test_a_learning_rate_of_100_ends_in_one_line(cli, ema, every):
     """Whatever was saved of the run is finite, however seldom it is validated."""

@@ -133,6 +133,7 @@ def test_a_batch_that_fails_leaves_what_was_there():
     assert torch.equal(net.once.running_var, expected.once.running_var)
 
 
+@pytest.mark.slow
 def test_a_compiled_network_is_compiled_once(compose, tmp_path):
     """Batches that count differently share one graph."""
     from saformer.training.module import SAFormerModule
