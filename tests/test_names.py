@@ -54,6 +54,7 @@ def test_writers_at_the_same_moment_have_a_name_each():
     assert made / "eval.json" in written and made / "eval-15.json" in written
 
 
+@pytest.mark.slow
 def test_evaluations_of_one_command_leave_a_file_each(cli, checkpoint, noon):
     """`-m` with four values, in one second: four files, of each value one."""
     words = (f"ckpt_path={checkpoint}", "timesteps=1,2,3,4", "hydra.sweep.dir=sweep")

@@ -80,7 +80,7 @@ def test_every_reading_of_sasa(reading):
     assert len(table.of(Kind.mask)) == bool(masks) + (weights is WeightSource.qk)
 
 
-@pytest.mark.parametrize("ablation", ABLATIONS)
+@pytest.mark.parametrize("ablation", mostly_slow(ABLATIONS, 2))
 def test_every_ablation(backbone, ablation):
     """Operators, thresholds, DWC places and residuals of conf/ablation equal the brute force."""
     x = images(4, 1, 8)
@@ -144,7 +144,7 @@ def test_batches_add_up():
     assert_same(counter.table(), whole)
 
 
-@pytest.mark.parametrize("model", mostly_slow(MODELS))
+@pytest.mark.parametrize("model", mostly_slow(MODELS, 6))
 def test_every_model_is_counted_whole(backbone, unweighted, model):
     """The dense work of what is counted is what FlopCounterMode sees, to the digit."""
     size = 128 if "events" in model else 224 if "_8_" in model else 8 if "tiny" in model else 32

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from mostly_slow import mostly_slow
 from originals_small import CASES, Case, images, original, ours, watched
 
 from saformer.interop.convert import convert
@@ -25,7 +26,7 @@ def of_ours(compose, case: Case, weights: dict, *changes: str) -> torch.Tensor:
     return logits(module, images(case))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", mostly_slow(CASES, 2))
 def test_the_logits_are_those_of_the_original(compose, name):
     """Every file of the originals: random weights and statistics, equal logits in float64."""
     case = CASES[name]

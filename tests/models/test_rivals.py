@@ -325,7 +325,10 @@ STAGE = "{divide: 1, depth: 1, attention: qkta, embed: [1], pool: [true], skip_f
             ("model=qkformer_4_384", "model.residual=membrane"),
             "model.residual must be sew with model.stages",
         ),
-        (("model=qkformer_4_384", "model.dim=72"), "model.dim must be divisible by 32, not 72"),
+        (
+            ("model=qkformer_4_384", "model.dim=72"),
+            "model.dim must be divisible by 32 for the widths of model.stages, not 72",
+        ),
         (
             (f"model.stages=[{STAGE.replace('[true]', '[true, false]')}]",),
             "model.stages must have as many values in pool as in embed in every stage",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mostly_slow import mostly_slow
 from resumable import SHORT, signalled
 
 from saformer.checkpoint import DATA_SETTINGS, RUN_SETTINGS, load_checkpoint, require_resumable
@@ -44,7 +45,7 @@ def begun(shared_run) -> Path:
     return folder / "run" / "checkpoints" / "last.ckpt"
 
 
-@pytest.mark.parametrize("typed", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("typed", mostly_slow(CHANGES.values(), 3), ids=CHANGES)
 def test_what_is_typed_trains_the_epochs_that_are_left(cli, compose, begun, typed):
     """Learning rate, decay and all else of the optimizer are those of the start that goes on, and
     the place in the schedule is in epochs."""

@@ -9,6 +9,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from mostly_slow import mostly_slow
 from rich.console import Console
 
 from saformer.config.check import to_dict
@@ -33,7 +34,7 @@ def jobs_of(*words: str) -> list[list[str]]:
     return BasicSweeper.split_arguments(overrides, None)[0]
 
 
-@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("name", mostly_slow(GRIDS, 2))
 def test_every_grid_is_jobs_that_compose_and_differ(name, compose):
     """Each job of each file of conf/sweep is a valid run, and no two are the same run."""
     words = jobs_of(f"sweep={name}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mostly_slow import mostly_slow
 
 SHORT = (
     *("logger=none", "trainer=cpu", "energy=off", "dataset.train_subset=200"),
@@ -174,7 +175,7 @@ def test_a_best_that_did_not_come_along_begins_anew(cli):
     assert require_tested(cli) > 2
 
 
-@pytest.mark.parametrize("folder", ["run", "other"])
+@pytest.mark.parametrize("folder", mostly_slow(["run", "other"]))
 def test_a_best_of_later_epochs_is_not_that_of_a_checkpoint_before(cli, folder):
     """Who goes on from an earlier epoch does not test the best of the first course."""
     every = f"+callbacks.every={LIGHTNING},save_top_k:-1,filename:'{{epoch}}'"

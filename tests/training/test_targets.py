@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
+from mostly_slow import mostly_slow
 from omegaconf import OmegaConf
 
 from saformer.config.files import options
@@ -138,7 +139,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("by_file", [False, True], ids=["word", "file"])
+@pytest.mark.parametrize("by_file", mostly_slow([False, True]), ids=["word", "file"])
 @pytest.mark.parametrize("setting", CALLS)
 def test_a_training_calls_nothing_that_is_named(cli, here, watch, setting, by_file):
     """A word and an experiment file are answered in one line before anything is done."""

@@ -274,7 +274,8 @@ class ModelConfig:
         require(self.patch_size == stride, "model.patch_size", rule, self.patch_size)
         for stage in stages:
             parts = stage.divide * math.lcm(self.num_heads, *stage.embed)
-            require(self.dim % parts == 0, "model.dim", f"be divisible by {parts}", self.dim)
+            rule = f"be divisible by {parts} for the widths of model.stages"
+            require(self.dim % parts == 0, "model.dim", rule, self.dim)
         rule = "end with a stage of divide: 1"
         require(stages[-1].divide == 1, "model.stages", rule, stages[-1].divide)
         rule = "be sew with model.stages, whose patch embeddings output spikes"
