@@ -201,6 +201,7 @@ def test_a_table(outside):
     assert defining(rows[1].config) != defining(rows[2].config)
 
 
+@pytest.mark.slow
 def test_every_command_finds_the_options(outside, cli):
     """Help, lists and tab completion name them beside the package's."""
     _code, out, _err = cli("train", "--help")

@@ -57,7 +57,7 @@ def commands() -> list[str]:
 
 COMMANDS = commands()
 HERE = [c for c in COMMANDS if not any(re.match(pattern, c) for pattern in ELSEWHERE)]
-LISTS = r"saformer-data|saformer-table (digits|mine)"  # other tables compose rows for seconds
+LISTS = r"saformer-data|saformer-table mine"  # other tables compose rows for seconds
 QUICK = [
     command
     for command in HERE

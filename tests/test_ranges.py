@@ -8,6 +8,7 @@ from typing import get_args, get_origin, get_type_hints
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mostly_slow import mostly_slow
 from omegaconf import DictConfig, OmegaConf
 
 from saformer.config.check import check
@@ -80,7 +81,7 @@ def test_there_are_numbers_to_look_at(composed):
         assert OmegaConf.select(composed, name) is not None or answer(composed, name, 1) is None
 
 
-@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("name", mostly_slow(NUMBERS, 3))
 def test_extremes_of_every_number(composed, name):
     """NaN, infinity, negative and far too large values of each number in the schema."""
     for value in EXTREMES:

@@ -109,6 +109,7 @@ def test_a_checkpoint_older_than_the_energy_settings_is_reported(cli, checkpoint
     assert len(reports()) == 1
 
 
+@pytest.mark.slow
 def test_a_checkpoint_whose_spikes_were_bytes_is_as_good_as_any(cli, checkpoint):
     """memory.spikes=byte, an option once, is no part of what a run is: such a file is
     evaluated, drawn, loaded, and gone on from."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
+from mostly_slow import mostly_slow
 
 from saformer.config.files import conf_dir
 from saformer.config.schema import Interval, ScheduleName
@@ -85,7 +86,7 @@ def test_an_experiment_trains_as_its_peer(compose, name):
     assert config.augment == compose(*data, f"augment={augment}").augment
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", mostly_slow(ROWS, 3))
 def test_an_experiment_builds_its_backbone(compose, backbone, unweighted, name):
     """The network can be built for the data, and has the parameters of the closed form."""
     shallow = (f"experiment={name}", "model.depth=1")  # further blocks are copies of the first

@@ -43,6 +43,7 @@ def test_the_commands_name_what_there_is():
         assert {word for word in words if "=" not in word} <= set(DATASETS), command
 
 
+@pytest.mark.slow
 def test_the_recipes_are_as_tabled(compose):
     """Epochs, rate and batch of each experiment are those of its row; every experiment has one."""
     rows = re.findall(

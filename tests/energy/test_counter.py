@@ -61,7 +61,9 @@ def by_name(table: LayerTable) -> dict:
     return {layer.name: layer for layer in table.layers}
 
 
-@pytest.mark.parametrize("reading", READINGS, ids=lambda r: " ".join(axis.value for axis in r))
+@pytest.mark.parametrize(
+    "reading", mostly_slow(READINGS, 3), ids=lambda r: " ".join(axis.value for axis in r)
+)
 def test_every_reading_of_sasa(reading):
     """Weights, axis and target of the mask: all counts equal the brute force."""
     weights, aggregate, apply_to = reading

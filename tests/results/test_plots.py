@@ -10,6 +10,7 @@ from statistics import mean, stdev
 import numpy as np
 import pytest
 from matplotlib.text import Text
+from mostly_slow import mostly_slow
 from PIL import Image
 from plot_tables import boxes, caption, drawn, measured, numbers, panel, table_of
 
@@ -139,7 +140,7 @@ def test_conventions_are_not_mixed(composed):
         pareto(table)
 
 
-@pytest.mark.parametrize("draw", [pareto, timesteps, bars])
+@pytest.mark.parametrize("draw", mostly_slow([pareto, timesteps, bars], 3))
 def test_it_can_be_printed(composed, draw):
     """Text is 8 points at least and inside the page; files have the size and whole fonts."""
     fig = draw(table_of(composed))
