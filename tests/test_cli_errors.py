@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mostly_slow import mostly_slow
 
 ROOT = Path(__file__).parents[1]
 
@@ -198,7 +199,11 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("override", "answer"), WRONG, ids=[override for override, _ in WRONG])
+@pytest.mark.parametrize(
+    ("override", "answer"),
+    mostly_slow(WRONG, 2, names=2),
+    ids=[override for override, _ in WRONG],
+)
 def test_wrong_override(cli, override, answer):
     """A wrong override is answered word for word as written here, and nothing else is printed."""
     code, _out, err = cli("train", "logger=none", *override.split())

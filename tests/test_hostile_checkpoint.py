@@ -411,6 +411,7 @@ def test_stored_settings_that_name_something_do_nothing(cli, hostile, victim):
     assert not Path("sprung").exists()
 
 
+@pytest.mark.slow
 def test_every_stored_setting_does_nothing(honest, victim):
     """A network is built with a hostile value in the place of each in turn, another for each."""
     content = load_checkpoint(honest)

@@ -54,7 +54,7 @@ def test_every_pair_of_dataset_and_size_is_in_the_table():
     assert {name for name in EXPERIMENTS if NAMED.fullmatch(name)} == set(ROWS)
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", mostly_slow(ROWS, 2))
 def test_an_experiment_is_what_its_name_says(compose, name):
     """Dataset, depth, width and timesteps are those in the name; the rest of the model is stock."""
     config, named = compose(f"experiment={name}"), NAMED.fullmatch(name)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import lightning.pytorch as pl
 import pytest
 import torch
+from mostly_slow import mostly_slow
 
 from saformer.data.module import SpikingDataModule
 from saformer.data.readers import read
@@ -143,7 +144,7 @@ def test_a_resumed_training_sees_the_same_batches(fit, tmp_path):
     require_same(rest.batches, expected)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", mostly_slow([0, 1]))
 def test_mixing_stops_at_its_epoch(fit, tmp_path, workers):
     """From mixup_off_epoch on, labels are class numbers again: with workers and after a resume."""
     mixing = (

@@ -13,6 +13,7 @@ from statistics import mean, stdev
 
 import pytest
 import yaml
+from mostly_slow import mostly_slow
 from small_table import SMALL, TABLE
 
 from saformer.cli import train
@@ -151,7 +152,7 @@ def test_all_seeds_missing_are_one_sweep(outputs):
     assert f"| no DWC \\| none | 1 | 0/2 | {render.NONE} |" in render.markdown(collect())
 
 
-@pytest.mark.parametrize("state", ["absent", "half", "not done"])
+@pytest.mark.parametrize("state", mostly_slow(["absent", "half", "not done"], 3))
 def test_a_cut_off_run_is_reported_and_not_counted(outputs, state):
     """A run without whole results counts for nothing; its command goes on in its folder."""
     folder = outputs / "2-SA" / "1"
