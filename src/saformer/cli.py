@@ -267,6 +267,7 @@ def _with_checkpoint(config_name: str, words: list[str]) -> list[str]:
     first = words[0] if words and config_name != "train" else ""
     if first and "=" not in first and not first.startswith(("-", "~")):
         words = [f"ckpt_path={override(first)}", *words[1:]]
+    # Further processes of a run read sys.argv: each would look for the latest run by itself.
     asked = f"ckpt_path={LATEST}"
     if asked in words and not Path(LATEST).exists():
         rule = "name a run in a job, since its processes and restarts may find other runs"

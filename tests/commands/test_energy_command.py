@@ -9,20 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import short_run
 import torch
 
 import saformer
 from saformer.commands.spikes import draw
 from saformer.models.settings import MemoryConfig, Recompute, SpikeStore
 
-SHORT = (
-    "logger=none",
-    "trainer=cpu",
-    "dataset.train_subset=100",
-    "epochs=2",
-    "scheduler.warmup_epochs=0",
-    "hydra.run.dir=run",
-)
+SHORT = (*short_run.SHORT, "hydra.run.dir=run")
 
 
 @pytest.fixture(scope="module")

@@ -78,10 +78,10 @@ def _parse(words: list[str]) -> argparse.Namespace:
     )
     help_ = f"{', '.join(KINDS)}; see below"
     parser.add_argument("words", metavar="WHAT TABLE|RUN, setting=value", nargs="*", help=help_)
-    help_ = "folder that holds the runs of a table, at any depth (outputs)"
-    parser.add_argument("--outputs", metavar="DIR", default="outputs", help=help_)
-    help_ = "folder for the figures; old ones are replaced (outputs/plots/WHAT-TABLE-time)"
-    parser.add_argument("--out", metavar="DIR", default="", help=help_)
+    parser.add_folders(
+        "folder that holds the runs of a table, at any depth (outputs)",
+        "folder for the figures; old ones are replaced (outputs/plots/WHAT-TABLE-time)",
+    )
     help_ = "number of images whose spikes are drawn (4)"
     parser.add_argument("--images", metavar="N", type=int, default=4, help=help_)
     return parser.parse_intermixed_args(words)

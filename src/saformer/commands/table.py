@@ -72,10 +72,10 @@ def _parse(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("words", metavar="TABLE, setting=value", nargs="*", help="see below")
     parser.add_argument("--run", action="store_true", help="first train the missing runs")
-    help_ = "folder that holds the runs, at any depth (outputs)"
-    parser.add_argument("--outputs", metavar="DIR", default="outputs", help=help_)
-    help_ = "folder for TABLE.md, .tex and .csv; old ones are replaced (outputs/tables/TABLE-time)"
-    parser.add_argument("--out", metavar="DIR", default="", help=help_)
+    parser.add_folders(
+        "folder that holds the runs, at any depth (outputs)",
+        "folder for TABLE.md, .tex and .csv; old ones are replaced (outputs/tables/TABLE-time)",
+    )
     return parser.parse_intermixed_args(words)
 
 

@@ -13,6 +13,16 @@ class WordParser(argparse.ArgumentParser):
         as_written = argparse.RawDescriptionHelpFormatter
         super().__init__(prog, formatter_class=as_written, allow_abbrev=False, **arguments)
 
+    def add_folders(self, runs: str, made: str) -> None:
+        """Add `--outputs`, the folder of runs, and `--out`, the folder of the command's files.
+
+        Args:
+            runs: Help of the first.
+            made: Help of the second.
+        """
+        self.add_argument("--outputs", metavar="DIR", default="outputs", help=runs)
+        self.add_argument("--out", metavar="DIR", default="", help=made)
+
     def error(self, message: str) -> NoReturn:
         raise SettingError(f"{message}. Help: {self.prog} --help")
 

@@ -5,6 +5,7 @@ training settings decide to which row of a table a run belongs; its folder, comm
 not matter.
 """
 
+from functools import cache
 from typing import Any
 
 from saformer.config.schema import defaults
@@ -38,7 +39,7 @@ def defining(config: dict[str, Any], effective_batch: int | None = None) -> dict
         config: All settings as plain values.
         effective_batch: Images of an optimizer step; None computes it from the settings.
     """
-    all_settings = leaves(defaults()) | leaves(config)
+    all_settings = _defaults() | leaves(config)
     # Drop the default of a whole group, such as `dataset.events: null`, if the group has settings.
     groups = {name.rpartition(".")[0] for name in all_settings}
     defined = {
@@ -78,6 +79,12 @@ def differences(asked: dict[str, Any], found: dict[str, Any]) -> dict[str, tuple
         if required != actual and not left_open and not unknown:
             unlike[name] = (required, actual)
     return unlike
+
+
+@cache  # every start of every run is compared with them
+def _defaults() -> dict[str, Any]:
+    """Defaults of all settings, for runs that are older than a setting and so do not have it."""
+    return leaves(defaults())
 
 
 def _without_place(value: Any) -> Any:
